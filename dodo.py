@@ -1,0 +1,2 @@
+from quantbuild.shell import tasks
+globals().update(tasks())

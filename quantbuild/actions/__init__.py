@@ -1,0 +1,1 @@
+"""One module an action: what a worker does for one step."""

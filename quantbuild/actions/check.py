@@ -1,0 +1,188 @@
+"""Judges every variant against its gates and writes the verdicts as JSON, JUnit XML and SARIF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from quantbuild.step import Job
+
+if TYPE_CHECKING:
+    from xml.etree.ElementTree import Element
+
+WORKER = "light"
+TOOLS = ("numpy",)
+
+REFERENCE = "float32"
+
+_MEANING = {
+    "max_accuracy_loss": "The loss against float32 stays within the limit, with confidence.",
+    "min_agreement": "Share of samples with float32's prediction.",
+    "min_sqnr_db": "Output signal to quantization noise, in dB.",
+    "max_size_ratio": "Size of the file against the float32 file.",
+    "max_latency_ratio": "Latency on the device against float32.",
+    "max_peak_memory_ratio": "Peak memory on the device against float32.",
+    "fully_integer": "No float op is left in the graph.",
+}
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Judge the variants of ``parameters["models"]``.
+
+    Inputs, each absent where its step failed or does not exist: ``MODEL/VARIANT:description``,
+    ``MODEL/VARIANT:evaluation``, ``MODEL/VARIANT:samples``, ``MODEL/VARIANT@DEVICE:result``.
+    Writes ``gates``, ``junit`` and ``sarif``; returns the failed gates.
+    """
+    models = [
+        {"name": model["name"], "variants": [_variant(job, model, variant) for variant in model["variants"]]}
+        for model in job.parameters["models"]
+    ]
+    failed = [
+        {"model": model["name"], "variant": variant["name"], **_without(row, "name", "fails"), "gate": row["name"]}
+        for model in models
+        for variant in model["variants"]
+        for row in variant["gates"]
+        if row["fails"]
+    ]
+    _write_json(job.outputs["gates"], {"models": models, "failed": failed})
+    _write_junit(job.outputs["junit"], models)
+    _write_json(job.outputs["sarif"], _sarif(models))
+    verdicts = {
+        f"{model['name']}/{variant['name']}": _overall(variant) for model in models for variant in model["variants"]
+    }
+    return {"failed": failed, "verdicts": verdicts}
+
+
+def _overall(variant: dict[str, Any]) -> str | None:
+    """Return the worst verdict of a variant's gates, None where no gate is set: nothing was promised."""
+    if variant["error"] is not None or any(row["fails"] for row in variant["gates"]):
+        return "fail"
+    verdicts = {row["verdict"] for row in variant["gates"]}
+    return next((worst for worst in ("undecided", "not_measured", "pass") if worst in verdicts), None)
+
+
+def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
+    from quantbuild import gates
+    from quantbuild.sample_file import read
+
+    key = f"{model['name']}/{variant['name']}"
+    reference = variant["name"] == REFERENCE
+    # float32 is what the others are judged against: no ratio to itself can fail.
+    gate = {} if reference else {name: limit for name, limit in variant["gate"].items() if limit is not None}
+    evaluation = _read(job, f"{key}:evaluation")
+    accuracy = None
+    if evaluation is not None:
+        accuracy = gates.accuracy(evaluation, read(job.inputs[f"{key}:samples"]), gate, reference=reference)
+    description = _read(job, f"{key}:description")
+    rows = gates.judge(
+        gate,
+        accuracy=accuracy,
+        size_ratio=_size_ratio(description, _read(job, f"{model['name']}/{REFERENCE}:description")),
+        float_ops=None if description is None else description["float_ops"],
+        devices=_results(job, key),
+    )
+    return {
+        "name": variant["name"],
+        "accuracy": accuracy,
+        "gates": [{**row, "fails": gates.fails(row, gate)} for row in rows],
+        "error": variant["error"],
+    }
+
+
+def _read(job: Job, role: str) -> dict[str, Any] | None:
+    if role not in job.inputs:
+        return None
+    found: dict[str, Any] = msgspec.json.decode(Path(job.inputs[role]).read_bytes())
+    return found
+
+
+def _results(job: Job, key: str) -> dict[str, dict[str, Any]]:
+    """Return device to benchmark result, of one variant."""
+    devices = {}
+    for role, path in job.inputs.items():
+        if role.startswith(f"{key}@") and role.endswith(":result"):
+            device = role.removeprefix(f"{key}@").removesuffix(":result")
+            devices[device] = msgspec.json.decode(Path(path).read_bytes())
+    return devices
+
+
+def _size_ratio(description: dict[str, Any] | None, reference: dict[str, Any] | None) -> float | None:
+    if description is None or reference is None:
+        return None
+    return float(description["size_bytes"] / reference["size_bytes"])
+
+
+def _without(row: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in names}
+
+
+def _write_json(path: str, content: dict[str, Any]) -> None:
+    Path(path).write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
+def _write_junit(path: str, models: list[dict[str, Any]]) -> None:
+    """Write a test suite per model and a test case per gate of a variant; a failed step is an error."""
+    from xml.etree import ElementTree as ET
+
+    root = ET.Element("testsuites", name="quantbuild")
+    for model in models:
+        suite = ET.SubElement(root, "testsuite", name=model["name"])
+        for variant in model["variants"]:
+            _cases(suite, f"{model['name']}.{variant['name']}", variant)
+        for part, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            suite.set(part, str(len(suite.findall(f"testcase/{tag}"))))
+        suite.set("tests", str(len(suite)))
+    ET.indent(root)
+    ET.ElementTree(root).write(path, encoding="utf-8", xml_declaration=True)
+
+
+def _cases(suite: Element, class_name: str, variant: dict[str, Any]) -> None:
+    from xml.etree import ElementTree as ET
+
+    if variant["error"] is not None:
+        case = ET.SubElement(suite, "testcase", classname=class_name, name="build")
+        ET.SubElement(case, "error", message=variant["error"])
+    for row in variant["gates"]:
+        name = f"{row['name']}@{row['device']}" if row["device"] else row["name"]
+        case = ET.SubElement(suite, "testcase", classname=class_name, name=name)
+        if row["fails"]:
+            ET.SubElement(case, "failure", type=row["verdict"], message=row["message"])
+        elif row["verdict"] != "pass":
+            ET.SubElement(case, "skipped", message=f"{row['verdict'].replace('_', ' ')}: {row['message']}")
+
+
+def _sarif(models: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return a SARIF 2.1.0 log (OASIS): a rule per gate, a result per gate not passed and per failed step."""
+    results = []
+    for model in models:
+        for variant in model["variants"]:
+            place = f"{model['name']}/{variant['name']}"
+            if variant["error"] is not None:
+                results.append(_result("step_failed", "error", place, variant["error"]))
+            for row in variant["gates"]:
+                if row["fails"] or row["verdict"] == "undecided":
+                    level = "error" if row["fails"] else "warning"
+                    results.append(_result(row["name"], level, place, row["message"]))
+    rules = {"step_failed": "Every step of the variant succeeds.", **_MEANING}
+    driver = {
+        "name": "quantbuild",
+        "rules": [{"id": name, "shortDescription": {"text": text}} for name, text in rules.items()],
+    }
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": results}],
+    }
+
+
+def _result(rule: str, level: str, place: str, message: str) -> dict[str, Any]:
+    artifact = {"artifactLocation": {"uri": f"dist/{place}.tflite"}}
+    names = [{"fullyQualifiedName": place}]
+    return {
+        "ruleId": rule,
+        "level": level,
+        "message": {"text": f"{place}: {message}"},
+        "locations": [{"physicalLocation": artifact, "logicalLocations": names}],
+    }

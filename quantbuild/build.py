@@ -1,0 +1,403 @@
+"""One build: decide each step's freshness, do the stale ones in workers, keep every outcome as data."""
+
+from __future__ import annotations
+
+import datetime
+import importlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from quantbuild import closing
+from quantbuild.actions import dist as dist_action
+from quantbuild.code import CodeDigests
+from quantbuild.digests import Digest, Digests, Stamp, sha256_of_file
+from quantbuild.errors import StepError
+from quantbuild.freshness import FORCED, KEY_SCHEMA, Reason, key_of, why_not_fresh
+from quantbuild.manifest.definitions import Workspace
+from quantbuild.outcome import Outcome
+from quantbuild.plan import plan, plug_in, record_path
+from quantbuild.record import RECORD_SCHEMA, Failure, Output, Record, Result, RunFacts, read_record, write_record
+from quantbuild.step import Job, Step
+from quantbuild.tools import cpu, versions
+from quantbuild.workers import Kind, Machine, WorkerPool
+
+STATE_FOLDER = "build/.state"
+LOG_FOLDER = "build/.logs"
+SCRATCH_FOLDER = "build/.scratch"
+
+
+class _Pending(msgspec.Struct, frozen=True):
+    preimage: dict[str, Any]
+    key: str
+    reasons: tuple[Reason, ...]
+
+
+class Build:
+    """The state of one build in one workspace: what was decided and what became of each step."""
+
+    def __init__(self, workspace: Workspace, *, tell: Callable[[Outcome], None] | None = None) -> None:
+        self.workspace = workspace
+        self.root = workspace.root
+        self.steps = {step.id: step for step in plan(workspace)}
+        self.outcomes: dict[str, Outcome] = {}
+        self._tell = tell or (lambda outcome: None)
+        state = self.root / STATE_FOLDER
+        state.mkdir(parents=True, exist_ok=True)
+        self.digests = Digests(self.root, state / "digests.msgpack")
+        self.code = CodeDigests(state / "code.msgpack")
+        cores = processors()
+        self.machine = Machine(cores)
+        heavy = _tensorflow_workers(self.steps, cores)
+        self.pool = WorkerPool(self.root, {"light": cores, "litert": cores, "tensorflow": heavy})
+        self._pending: dict[str, _Pending] = {}
+        self._made: dict[str, str] = {}
+
+    # Deciding ------------------------------------------------------------------------------------------------------
+
+    def step(self, step_id: str) -> Step:
+        """Return a planned step, or one of the closing steps as the outcomes so far make it."""
+        if step_id == "check":
+            return closing.check_step(self.workspace, self.outcomes)
+        if step_id == "report":
+            return closing.report_step(self.workspace, self.outcomes)
+        if step_id == "dist":
+            return closing.dist_step(self.workspace, self.steps, self.outcomes, self.verdicts())
+        return self.steps[step_id]
+
+    def settle(self, step: Step) -> bool:
+        """Settle `step` without running it, if it is blocked or fresh; else note why it must run.
+
+        Effects: reads records and digests, writes nothing but this build's memory.
+        """
+        blocker = self._blocker(step)
+        if blocker is not None:
+            self._close(Outcome(step=step.id, status="blocked", message=blocker))
+            return True
+        try:
+            with self.machine.hashing():
+                preimage = self.preimage(step)
+                key = key_of(preimage)
+                record = read_record(self.root / record_path(step))
+                reasons = why_not_fresh(key, preimage, record, self.digests.digest)
+        except (StepError, OSError) as error:
+            self._fail(step, error, pending=_Pending({}, "", ()), log=None, seconds=0.0, began="")
+            return True
+        if not reasons:
+            assert record is not None
+            assert record.result is not None
+            self._note_made(record.result)
+            self._close(
+                Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons)
+            )
+            return True
+        self._pending[step.id] = _Pending(preimage, key, reasons)
+        return False
+
+    def preimage(self, step: Step) -> dict[str, Any]:
+        """Return what the step's key is the digest of.
+
+        Raises:
+            StepError: an input is missing.
+        """
+        inputs = {}
+        for role, given in step.inputs.items():
+            sha256 = self._made.get(given.path) if given.step is not None else None
+            if sha256 is None:
+                sha256 = self._digest_of_input(step, given.path).sha256
+            inputs[role] = sha256
+        preimage: dict[str, Any] = {
+            "schema": KEY_SCHEMA,
+            "action": step.action,
+            "code": self.code.digest((f"quantbuild.actions.{step.action}", *step.code)),
+            "parameters": step.parameters,
+            "inputs": inputs,
+            "tools": versions(step.tools),
+        }
+        if step.by_cpu:
+            preimage["cpu"] = cpu()
+        if step.runner is not None:
+            preimage["device"] = device_fingerprint(step)
+        return preimage
+
+    def reasons(self, step_id: str) -> tuple[Reason, ...]:
+        """Return why a step that `settle` left open must run."""
+        return self._pending[step_id].reasons
+
+    def _digest_of_input(self, step: Step, path: str) -> Digest:
+        digest = self.digests.digest(path)
+        if digest is None:
+            raise StepError(f"{step.id}: its input {path} is missing; put it there or correct the manifest")
+        return digest
+
+    def _blocker(self, step: Step) -> str | None:
+        if step.tolerant:
+            return None
+        for needed in step.needs:
+            outcome = self.outcomes.get(needed)
+            if outcome is not None and not outcome.done:
+                return outcome.message if outcome.status == "blocked" else f"blocked by {needed}"
+        return None
+
+    def _note_made(self, result: Result) -> None:
+        for output in result.outputs.values():
+            self._made[output.path] = output.sha256
+
+    # Doing ---------------------------------------------------------------------------------------------------------
+
+    def run(self, step: Step, *, forced: bool = False) -> None:
+        """Run `step`, which `settle` left open (or which is forced); its outcome is kept, nothing is raised.
+
+        Everything is written aside, checked and renamed; the old record goes first and the new one comes last.
+        """
+        if step.id not in self._pending and self.settle(step):
+            outcome = self.outcomes[step.id]
+            if not forced or outcome.status != "up_to_date":
+                return
+            preimage = self.preimage(step)
+            self._pending[step.id] = _Pending(preimage, key_of(preimage), (FORCED,))
+        pending = self._pending.pop(step.id)
+        log = f"{LOG_FOLDER}/{step.id.replace(':', '.').replace('/', '.')}.log"
+        started = time.monotonic()
+        began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        try:
+            (self.root / record_path(step)).unlink(missing_ok=True)
+            (self.root / log).unlink(missing_ok=True)
+            result = self._perform(step, pending, log)
+            seconds = time.monotonic() - started
+            texts = tuple(reason.text() for reason in pending.reasons)
+            facts = RunFacts(started=began, seconds=round(seconds, 3), reasons=texts, worker=log)
+            record = Record(schema=RECORD_SCHEMA, step=step.id, result=result, failure=None, run=facts)
+            write_record(self.root / record_path(step), record)
+        except (StepError, OSError) as error:
+            seconds = time.monotonic() - started
+            self._fail(step, error, pending=pending, log=log, seconds=seconds, began=began)
+            return
+        self._note_made(result)
+        self._close(Outcome(step=step.id, status="executed", reasons=texts, result=result, log=log, seconds=seconds))
+
+    def _perform(self, step: Step, pending: _Pending, log: str) -> Result:
+        if step.action == "dist":
+            values: dict[str, Any] = {}
+            with self.machine.shared():
+                paths = dist_action.publish(self.root, step.parameters, _paths(step), partial=False)
+            outputs = {path: self._output(path, self.root / path) for path in paths}
+        else:
+            values, outputs = self._in_worker(step, pending, log)
+        for output in outputs.values():
+            self.digests.remember(output.path, output.sha256)
+        return Result(key=pending.key, preimage=pending.preimage, outputs=outputs, values=values)
+
+    def _in_worker(self, step: Step, pending: _Pending, log: str) -> tuple[dict[str, Any], dict[str, Output]]:
+        stamps = self._stamps(step, pending)
+        scratch = self.root / SCRATCH_FOLDER / step.id.replace(":", ".").replace("/", ".")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        try:
+            values = self._work(step, scratch, self.root / log)
+            if self._stamps(step, pending) != stamps:
+                raise StepError(f"{step.id}: one of its inputs was edited while it ran; run the build again")
+            made = {role: self._checked(step, scratch / Path(path).name) for role, path in step.outputs.items()}
+            outputs = {role: self._output(step.outputs[role], path) for role, path in made.items()}
+            for role, path in made.items():
+                target = self.root / step.outputs[role]
+                target.parent.mkdir(parents=True, exist_ok=True)
+                path.replace(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+        return values, outputs
+
+    def _work(self, step: Step, scratch: Path, log: Path) -> dict[str, Any]:
+        """Do the step's action in a worker; a .tflite is then loaded and invoked in another one before it counts."""
+        job = Job(
+            step=step.id,
+            action=step.action,
+            parameters=step.parameters,
+            inputs={role: str(self.root / given.path) for role, given in step.inputs.items()},
+            outputs={role: str(scratch / Path(path).name) for role, path in step.outputs.items()},
+            root=str(self.root),
+            scratch=str(scratch),
+        )
+        if step.action == "benchmark":
+            exclusive: bool = plug_in("runners", step.parameters["runner"]).EXCLUSIVE
+            with self.machine.exclusive() if exclusive else self.machine.shared():
+                return self.pool.run("light", job, log)
+        values = self._run_shared(worker_kind(step), job, log)
+        if "description" in step.outputs:
+            probe = msgspec.structs.replace(
+                job, action="probe", parameters={"runtime": True}, inputs={"model": job.outputs["model"]}
+            )
+            self._run_shared("litert", probe, log)
+        return values
+
+    def _run_shared(self, kind: Kind, job: Job, log: Path) -> dict[str, Any]:
+        with self.pool.slot(kind), self.machine.shared():
+            return self.pool.run(kind, job, log)
+
+    def _stamps(self, step: Step, pending: _Pending) -> list[tuple[tuple[str, Stamp], ...]]:
+        """Return the stamps of the user's files among the inputs, having made sure that they are what the key says."""
+        stamps = []
+        for role, given in step.inputs.items():
+            if given.step is None:
+                stamps.append(self.digests.stamps(given.path))
+                digest = self.digests.digest(given.path)
+                if digest is None or digest.sha256 != pending.preimage["inputs"][role]:
+                    raise StepError(f"{step.id}: its input {given.path} was edited during the build; run it again")
+        return stamps
+
+    def _checked(self, step: Step, path: Path) -> Path:
+        if not path.is_file():
+            raise StepError(f"{step.id}: the action did not make {path.name}: a fault of quantbuild; see the log")
+        return path
+
+    def _output(self, path: str, content: Path) -> Output:
+        return Output(path=path, sha256=sha256_of_file(content), size_bytes=content.stat().st_size)
+
+    # Outcomes ------------------------------------------------------------------------------------------------------
+
+    def _fail(
+        self, step: Step, error: BaseException, *, pending: _Pending, log: str | None, seconds: float, began: str
+    ) -> None:
+        message = _one_line(error).removeprefix(f"{step.id}: ")
+        texts = tuple(reason.text() for reason in pending.reasons)
+        log = log if log is not None and (self.root / log).exists() else None
+        record = Record(
+            schema=RECORD_SCHEMA,
+            step=step.id,
+            result=None,
+            failure=Failure(message=message, log=log),
+            run=RunFacts(started=began, seconds=round(seconds, 3), reasons=texts, worker=log or ""),
+        )
+        try:
+            # dist/ holds what other variants came to as well; only what lies under build/ is this step's alone.
+            for path in step.outputs.values() if step.action != "dist" else ():
+                (self.root / path).unlink(missing_ok=True)
+            write_record(self.root / record_path(step), record)
+        except OSError as unwritten:
+            message = f"{message} (and its record could not be written: {_one_line(unwritten)})"
+        self._close(
+            Outcome(step=step.id, status="failed", reasons=texts, message=message, log=log, seconds=seconds)
+        )
+
+    def _close(self, outcome: Outcome) -> None:
+        before = self.outcomes.get(outcome.step)
+        if before is not None and before.status == "executed" and outcome.status == "up_to_date":
+            return  # dist is asked for twice where verdicts come later; it counts once, by what it did
+        self.outcomes[outcome.step] = outcome
+        self._tell(outcome)
+
+    def verdicts(self) -> dict[str, str | None]:
+        """Return each MODEL/VARIANT's verdict by the check step, None wherever it is not fresh."""
+        outcome = self.outcomes.get("check")
+        result = outcome.result if outcome is not None else self._standing_check()
+        if result is None:
+            return {}
+        verdicts: dict[str, str | None] = result.values["verdicts"]
+        return verdicts
+
+    def _standing_check(self) -> Result | None:
+        """Return the check's earlier result if all that it judged still stands, looking without running anything."""
+        from quantbuild.look import Look  # a look is made of a build, and a build looks only here
+
+        look = Look(self)
+        return None if look.explain("check") else look.outcomes["check"].result
+
+    def publish_partly(self) -> None:
+        """Bring dist/ in line for the variants that this build touched, where the dist step was not asked for."""
+        touched = {name for name in self.outcomes if name.startswith("quantize:")}
+        if not touched or "dist" in self.outcomes:
+            return
+        step = closing.dist_step(self.workspace, self.steps, self.outcomes, self.verdicts())
+        parameters = dict(step.parameters)
+        parameters["artifacts"] = [a for a in parameters["artifacts"] if f"quantize:{a['name']}" in touched]
+        models = {artifact["name"].partition("/")[0] for artifact in parameters["artifacts"]}
+        parameters["ship"] = {model: ship for model, ship in parameters["ship"].items() if model in models}
+        dist_action.publish(self.root, parameters, _paths(step), partial=True)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many steps were executed, restored, up to date, failed and blocked."""
+        counts: dict[str, int] = dict.fromkeys(("executed", "restored", "up_to_date", "failed", "blocked"), 0)
+        for outcome in self.outcomes.values():
+            counts[outcome.status] += 1
+        return counts
+
+    def failed_gates(self) -> list[dict[str, Any]]:
+        """Return the gates that failed in this build's check, empty where it was not asked for."""
+        outcome = self.outcomes.get("check")
+        if outcome is None or outcome.result is None:
+            return []
+        failed: list[dict[str, Any]] = outcome.result.values["failed"]
+        return failed
+
+    def save(self) -> None:
+        """Keep the digest caches and build/last_run.json."""
+        self.digests.save()
+        self.code.save()
+        steps = [
+            {
+                "id": outcome.step,
+                "status": outcome.status,
+                "reasons": outcome.reasons if outcome.status == "executed" else (),
+                "message": outcome.message,
+                "log": outcome.log,
+                "seconds": round(outcome.seconds, 3),
+            }
+            for outcome in sorted(self.outcomes.values(), key=lambda outcome: outcome.step)
+        ]
+        content = {"schema": 1, **self.counts(), "failed_gates": self.failed_gates(), "steps": steps}
+        target = self.root / "build/last_run.json"
+        aside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        aside.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
+        aside.replace(target)
+
+
+def worker_kind(step: Step) -> Kind:
+    """Return the kind of worker a step asks for: its source's or scheme's, else its action's."""
+    if step.action == "convert":
+        module = plug_in("sources", step.parameters["source"])
+    elif step.action == "quantize":
+        module = plug_in("schemes", step.parameters["scheme"])
+        if hasattr(module, "worker"):
+            kind: Kind = module.worker(step.parameters["options"])
+            return kind
+    else:
+        module = importlib.import_module(f"quantbuild.actions.{step.action}")
+    constant: Kind = module.WORKER
+    return constant
+
+
+def device_fingerprint(step: Step) -> Mapping[str, str]:
+    """Return what identifies the device a benchmark runs on."""
+    assert step.runner is not None
+    runner = plug_in("runners", step.runner)
+    fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(step.parameters["options"], runner.Options))
+    return fingerprint
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
+    """Return how many TensorFlow workers may live at once.
+
+    An import costs 9 s of processor time and 400 MB, so a second worker pays from a dozen steps or two conversions on.
+    """
+    made = (step for step in steps.values() if step.action in ("convert", "quantize"))
+    return 1 if sum(worker_kind(step) == "tensorflow" for step in made) < 12 else cores
+
+
+def _paths(step: Step) -> dict[str, str]:
+    return {role: given.path for role, given in step.inputs.items()}
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.strerror}: {error.filename}"
+    return " ".join(str(error).split())

@@ -1,0 +1,129 @@
+"""The command line `quantbuild`: plan, explain, schema. Building itself is doit's command line over the same steps."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from quantbuild import __version__
+from quantbuild.errors import EXIT_DONE, QuantbuildError, UsageError
+
+EPILOG = "exit codes: 0 done; 1 a step or a gate failed; 2 manifest or usage error"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit code. A user's mistake is one clear message and no traceback."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.command
+    try:
+        return command(options)
+    except QuantbuildError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # The reader of our output (head, less) has had enough: that is no error of ours.
+        sys.stderr.close()
+        return EXIT_DONE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="quantbuild",
+        description="A build system for on-device models. Build with `doit quantize` and `doit report`.",
+        epilog=EPILOG,
+    )
+    parser.add_argument("--version", action="version", version=f"quantbuild {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("plan", help="print the steps that the manifests ask for", epilog=EPILOG)
+    command.add_argument("--json", action="store_true", help="as JSON, with each step's inputs, outputs and key")
+    command.set_defaults(command=plan_command)
+
+    command = commands.add_parser("explain", help="say whether a step is up to date, or why not", epilog=EPILOG)
+    command.add_argument("step", metavar="STEP", help="a step's id as `quantbuild plan` prints it")
+    command.set_defaults(command=explain_command)
+
+    command = commands.add_parser("schema", help="print the manifest's JSON Schema, for editors", epilog=EPILOG)
+    command.set_defaults(command=schema_command)
+    return parser
+
+
+def _build() -> Any:
+    """Return a build of the workspace in the current folder, to look at and not to run."""
+    from quantbuild.build import Build
+    from quantbuild.manifest.loading import load
+
+    root = Path.cwd()
+    if not (root / "manifests").is_dir():
+        raise UsageError(f"{root.name}: no folder manifests/ here; run quantbuild where dodo.py is")
+    return Build(load(root))
+
+
+def plan_command(options: argparse.Namespace) -> int:
+    """Print every step; a key is null until the step's inputs exist."""
+    from quantbuild.look import Look
+
+    build = _build()
+    look = Look(build)
+    steps = [
+        {
+            "id": step.id,
+            "action": step.action,
+            "inputs": {role: given.path for role, given in step.inputs.items()},
+            "outputs": step.outputs,
+            "key": look.key(step.id),
+        }
+        for step in [*build.steps.values(), *look.closing_steps()]
+    ]
+    if options.json:
+        print(json.dumps({"schema": 1, "steps": steps}, indent=1))
+        return EXIT_DONE
+    width = max(len(step["id"]) for step in steps)
+    for step in steps:
+        state = "key unknown until built" if step["key"] is None else step["key"][:12]
+        print(f"{step['id']:<{width}}  {state}  {', '.join(step['outputs'].values())}")
+    return EXIT_DONE
+
+
+def explain_command(options: argparse.Namespace) -> int:
+    """Print that a step is up to date, or each reason why not, old → new."""
+    from quantbuild.freshness import NEVER_BUILT
+    from quantbuild.look import Look
+
+    build = _build()
+    look = Look(build)
+    if options.step not in look.known_steps():
+        raise UsageError(f"{options.step}: no such step; {_meant(options.step, look.known_steps())}")
+    reasons = look.explain(options.step)
+    if not reasons:
+        print(f"{options.step}: up to date")
+        return EXIT_DONE
+    for reason in reasons:
+        print(f"{options.step}: {reason.text()}")
+    if NEVER_BUILT in reasons:
+        print(f"{options.step}: run `doit {options.step}` to build it")
+    return EXIT_DONE
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1)
+    return f'did you mean "{close[0]}"?' if close else "`quantbuild plan` lists them"
+
+
+def schema_command(options: argparse.Namespace) -> int:
+    """Print the JSON Schema of a manifest."""
+    from quantbuild.manifest.schema import json_schema
+
+    del options
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    return EXIT_DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

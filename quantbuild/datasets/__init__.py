@@ -1,0 +1,1 @@
+"""One module a dataset loader, found by its name."""

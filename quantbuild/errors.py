@@ -1,0 +1,31 @@
+"""Every error a user can meet, with the exit code it leads to."""
+
+from __future__ import annotations
+
+EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class QuantbuildError(Exception):
+    """A user's error: one clear message (place, problem, remedy), no traceback."""
+
+    exit_code = EXIT_USAGE
+
+
+class UsageError(QuantbuildError):
+    """The command line or the workspace cannot be used as given."""
+
+
+class ManifestErrors(QuantbuildError):  # noqa: N818 - it holds all of them
+    """Every problem found in the manifests, one line each: ``FILE:LINE: key: problem; remedy``."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self.lines = lines
+        super().__init__("\n".join(lines))
+
+
+class StepError(QuantbuildError):
+    """A step cannot be done for a reason in the user's model, data, machine or tools."""
+
+    exit_code = EXIT_FAILED

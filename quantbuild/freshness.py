@@ -1,0 +1,113 @@
+"""The whole rebuild policy: a pure function of a step's key, its record and digests; every reason is a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from quantbuild.digests import Digest, sha256_of_bytes
+from quantbuild.record import Record
+
+KEY_SCHEMA = 1
+_encoder = msgspec.json.Encoder(order="deterministic")
+_ABSENT = "absent"
+
+
+class Reason(msgspec.Struct, frozen=True):
+    """Why a step must run: the kind, what it is about, and old and new where both are known."""
+
+    kind: str
+    what: str = ""
+    old: str | None = None
+    new: str | None = None
+
+    def text(self) -> str:
+        """Return the reason in a few words."""
+        head = f"{self.kind}: {self.what}" if self.what else self.kind
+        if self.old is None and self.new is None:
+            return head
+        return f"{head}: {self.old} → {self.new}"
+
+
+NEVER_BUILT = Reason("never built")
+FORCED = Reason("forced")
+
+
+def key_of(preimage: Mapping[str, Any]) -> str:
+    """Return the sha256 of the canonical JSON (sorted keys, no spaces) of a key's pre-image."""
+    return sha256_of_bytes(_encoder.encode(preimage))
+
+
+def why_not_fresh(
+    key: str,
+    preimage: Mapping[str, Any],
+    record: Record | None,
+    digest: Callable[[str], Digest | None],
+) -> tuple[Reason, ...]:
+    """Return the reasons to run a step, empty when its outputs stand as its record says.
+
+    `digest` gives the digest of a path relative to the root, None where there is no file.
+    """
+    if record is None:
+        return (NEVER_BUILT,)
+    result = record.result
+    if result is None:
+        return (Reason("failed before"),)
+    if result.key != key:
+        changed = tuple(changes(result.preimage, preimage))
+        return changed or (Reason("key changed"),)
+    reasons = []
+    for output in result.outputs.values():
+        found = digest(output.path)
+        if found is None:
+            reasons.append(Reason("output missing", output.path))
+        elif found.sha256 != output.sha256:
+            reasons.append(Reason("output altered", output.path, short(output.sha256), short(found.sha256)))
+    return tuple(reasons)
+
+
+_LABELS = {
+    "schema": "key schema changed",
+    "action": "action changed",
+    "code": "quantbuild's code changed",
+    "parameters": "option changed",
+    "inputs": "input changed",
+    "tools": "tool changed",
+    "cpu": "CPU changed",
+}
+
+
+def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Reason]:
+    """Yield a reason for each component in which two pre-images differ, old → new."""
+    for part in sorted(set(old) | set(new)):
+        for name, before, after in _leaves(old.get(part), new.get(part)):
+            yield Reason(_LABELS.get(part, part), name, _shown(before), _shown(after))
+
+
+def _leaves(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if old == new:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted(set(old) | set(new)):
+            yield from _leaves(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+        return
+    yield name, old, new
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return _ABSENT
+    if isinstance(value, str):
+        return short(value) if _is_digest(value) else value
+    return _encoder.encode(value).decode()
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(character in "0123456789abcdef" for character in text)
+
+
+def short(sha256: str) -> str:
+    """Return the first twelve digits of a digest, as people quote it."""
+    return sha256[:12]

@@ -1,0 +1,93 @@
+"""A look at which steps are fresh, without running anything: for explain, plan and a verdict that still stands."""
+
+from __future__ import annotations
+
+from quantbuild import closing
+from quantbuild.build import Build
+from quantbuild.errors import StepError
+from quantbuild.freshness import Reason, key_of, why_not_fresh
+from quantbuild.outcome import Outcome
+from quantbuild.plan import record_path
+from quantbuild.record import read_record
+from quantbuild.step import Step
+
+
+class Look:
+    """What would be up to date now. `outcomes` holds the steps found fresh, besides those the build has settled."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        self._keys: dict[str, str] = {}
+        self._reasons: dict[str, tuple[Reason, ...]] = {}
+        self.outcomes: dict[str, Outcome] = dict(build.outcomes)
+
+    def known_steps(self) -> list[str]:
+        """Return the ids of all steps, the closing ones last."""
+        return [*self._build.steps, *closing.CLOSING]
+
+    def closing_steps(self) -> list[Step]:
+        """Return check, dist and report as what is fresh now makes them."""
+        for step_id in self._build.steps:
+            self.explain(step_id)
+        return [self._closing_step(step_id) for step_id in closing.CLOSING]
+
+    def key(self, step_id: str) -> str | None:
+        """Return a step's key, None until its inputs exist."""
+        self.explain(step_id)
+        return self._keys.get(step_id)
+
+    def explain(self, step_id: str) -> tuple[Reason, ...]:
+        """Return why a step is not up to date; empty where it is, or where this build has settled it as done."""
+        known = self.outcomes.get(step_id)
+        if known is not None and known.done:
+            return ()
+        if step_id not in self._reasons:
+            self._reasons[step_id] = self._look(step_id)
+        return self._reasons[step_id]
+
+    def _look(self, step_id: str) -> tuple[Reason, ...]:
+        needs = self._needs(step_id)
+        stale = [needed for needed in needs if self.explain(needed)]
+        if stale:
+            return tuple(Reason("unknown until built", needed) for needed in stale)
+        step = self._closing_step(step_id) if step_id in closing.CLOSING else self._build.steps[step_id]
+        try:
+            preimage = self._build.preimage(step)
+        except StepError as error:
+            return (Reason(str(error)),)
+        key = self._keys[step_id] = key_of(preimage)
+        record = read_record(self._build.root / record_path(step))
+        reasons = why_not_fresh(key, preimage, record, self._build.digests.digest)
+        if not reasons:
+            assert record is not None
+            self.outcomes[step_id] = Outcome(
+                step=step_id, status="up_to_date", result=record.result, reasons=record.run.reasons
+            )
+        return reasons
+
+    def _needs(self, step_id: str) -> list[str]:
+        steps = self._build.steps
+        if step_id not in closing.CLOSING:
+            return list(steps[step_id].needs)
+        made = [name for name in steps if name.startswith(("convert:", "quantize:"))]
+        if step_id == "dist":
+            return made
+        judged = [name for name in steps if name.startswith("evaluate:")]
+        if step_id == "check":
+            return [*made, *judged, *closing.gated_benchmarks(self._build.workspace)]
+        return ["check", *(name for name in steps if name.startswith("benchmark:"))]
+
+    def _closing_step(self, step_id: str) -> Step:
+        workspace = self._build.workspace
+        if step_id == "check":
+            return closing.check_step(workspace, self.outcomes)
+        if step_id == "report":
+            return closing.report_step(workspace, self.outcomes)
+        verdicts = {} if self.explain("check") else self._verdicts()
+        return closing.dist_step(workspace, self._build.steps, self.outcomes, verdicts)
+
+    def _verdicts(self) -> dict[str, str | None]:
+        result = self.outcomes["check"].result
+        assert result is not None
+        verdicts: dict[str, str | None] = result.values["verdicts"]
+        return verdicts

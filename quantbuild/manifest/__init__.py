@@ -1,0 +1,1 @@
+"""Manifests: TOML in, validated data out, every error at once."""

@@ -1,0 +1,190 @@
+"""The rules between tables: names, references, files, gates, calibration sets."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import msgspec
+
+from quantbuild.errors import QuantbuildError
+from quantbuild.manifest.definitions import LABEL_METRICS, NAME_PATTERN, RESERVED_NAMES
+from quantbuild.manifest.locate import KeyPath
+from quantbuild.manifest.plugins import Plugins
+from quantbuild.manifest.problems import Problem, key_text, leaves, quoted, unknown
+
+ACCURACY_GATES = ("max_accuracy_loss", "min_agreement", "min_sqnr_db")
+DEVICE_GATES = ("max_latency_ratio", "max_peak_memory_ratio")
+
+_NAME = re.compile(NAME_PATTERN)
+
+
+class Context(msgspec.Struct, kw_only=True):
+    """What the checks know while manifests are read, and the problems found so far."""
+
+    root: Path
+    plugins: Plugins
+    problems: list[Problem]
+    check_files: bool
+    check_references: bool
+    """False where a manifest could not be parsed: what it defines would be reported as unknown."""
+    existing: dict[str, bool] = {}
+
+    def add(self, path: KeyPath, text: str) -> None:
+        """Note a problem of one key."""
+        self.problems.append(Problem(path, text))
+
+
+class Known(msgspec.Struct, kw_only=True):
+    """What a model can refer to: names as written, also those whose own table has problems."""
+
+    datasets: Mapping[str, msgspec.Struct | None]
+    """The loader's `Options` by name; None where they have problems."""
+    devices: Collection[str]
+
+
+def check_names(names: Iterable[str], section: KeyPath, context: Context) -> None:
+    """Names match the pattern, are not reserved, and differ by more than case."""
+    by_lower: dict[str, str] = {}
+    for name in names:
+        lower = name.lower()
+        if _NAME.match(name) is None or name.endswith("\n"):
+            text = f"{quoted(name)} is no name; use letters, digits, _ . - and begin with a letter or digit"
+            context.add((*section, name), text)
+        elif lower in RESERVED_NAMES:
+            context.add((*section, name), f"{quoted(name)} is reserved; choose another name")
+        elif lower in by_lower:
+            other = key_text((*section, by_lower[lower]))
+            context.add((*section, name), f"differs from {other} by case alone; choose another name")
+        by_lower.setdefault(lower, name)
+
+
+def check_reference(value: Any, what: str, known: Collection[str], path: KeyPath, context: Context) -> None:
+    """A name refers to something that some manifest defines. What is no text is reported elsewhere."""
+    if context.check_references and isinstance(value, str) and value not in known:
+        context.add(path, unknown(what, value, known))
+
+
+def check_path(value: Any, path: KeyPath, context: Context) -> None:
+    """A path of the user's is relative and there."""
+    if not isinstance(value, str) or not value:
+        return
+    if PurePosixPath(value).is_absolute() or PureWindowsPath(value).drive:
+        context.add(path, f"{quoted(value)} is absolute; write it relative to the workspace root")
+    elif context.check_files and not _exists(value, context):
+        context.add(path, f"{quoted(value)} does not exist; correct the path or create it")
+
+
+def check_dataset_files(table: Mapping[str, Any], options: msgspec.Struct, path: KeyPath, context: Context) -> None:
+    """Every file that the loader will read is there."""
+    if not context.check_files:
+        return
+    try:
+        files = context.plugins.datasets[table["loader"]].files(options, context.root)
+    except QuantbuildError as error:
+        context.add(path, str(error))
+        return
+    for file in files:
+        key = next((inner for inner, value in leaves(table) if value == file), ())
+        check_path(file, (*path, *key), context)
+    if not files:
+        context.add(path, "no file matches; correct its paths or create the files")
+
+
+def check_model(table: Mapping[str, Any], path: KeyPath, known: Known, context: Context) -> None:
+    """What a model's own keys refer to."""
+    source = table.get("source")
+    if isinstance(source, str) and source not in context.plugins.sources:
+        context.add((*path, "source"), unknown("source", source, context.plugins.sources))
+    for key in ("path", "labels"):
+        check_path(table.get(key), (*path, key), context)
+    for key in ("calibration", "evaluation", "selection"):
+        check_reference(table.get(key), "dataset", known.datasets, (*path, key), context)
+    _check_devices(table.get("devices"), path, known, context)
+    _check_metric(table, path, known, context)
+    _check_ship(table, path, context)
+    evaluation = table.get("evaluation")
+    if evaluation is not None and evaluation == table.get("selection"):
+        text = "is the evaluation set, on which nothing may be chosen; name another dataset or leave the key out"
+        context.add((*path, "selection"), text)
+
+
+def check_gate(gate: Any, path: KeyPath, model: Mapping[str, Any], known: Known, context: Context) -> None:
+    """A gate asks for figures that the model's metric, datasets and devices can give."""
+    if not isinstance(gate, dict):
+        return
+    for key, value in gate.items():
+        if value == math.inf or (isinstance(value, dict) and math.inf in value.values()):
+            context.add((*path, key), "inf is no limit; write a finite number, or leave the key out")
+    if "max_accuracy_loss" in gate and model.get("metric") == "sqnr":
+        text = "sqnr has no loss against float32; use min_sqnr_db or another metric"
+        context.add((*path, "max_accuracy_loss"), text)
+    for key in ACCURACY_GATES:
+        if key in gate and "evaluation" not in model:
+            text = f"there is nothing to judge it on; add evaluation = DATASET to {key_text(path[:2])}"
+            context.add((*path, key), text)
+    for key in DEVICE_GATES:
+        ratios = gate.get(key)
+        for device in ratios if isinstance(ratios, dict) else ():
+            _check_gate_device(device, (*path, key, device), model, known, context)
+
+
+def check_calibration(
+    scheme: str, options: msgspec.Struct, path: KeyPath, model: Mapping[str, Any], context: Context
+) -> None:
+    """A scheme that takes ranges from samples is in a model with a calibration set."""
+    needs = context.plugins.schemes[scheme].needs(options)
+    if "calibration" not in model and not needs.isdisjoint({"statistics", "samples"}):
+        text = f"{quoted(scheme)} needs a calibration set; add calibration = DATASET to {key_text(path[:2])}"
+        context.add((*path, "scheme"), text)
+
+
+def _check_gate_device(device: str, path: KeyPath, model: Mapping[str, Any], known: Known, context: Context) -> None:
+    measured = model.get("devices")
+    if device not in known.devices:
+        check_reference(device, "device", known.devices, path, context)
+    elif isinstance(measured, list) and device not in measured:
+        context.add(path, f"this model is not measured there; add {quoted(device)} to its devices")
+
+
+def _check_devices(devices: Any, path: KeyPath, known: Known, context: Context) -> None:
+    for index, device in enumerate(devices if isinstance(devices, list) else ()):
+        check_reference(device, "device", known.devices, (*path, "devices", index), context)
+        if device in devices[:index]:
+            context.add((*path, "devices", index), f"{quoted(device)} is listed twice; remove one")
+
+
+def _check_metric(table: Mapping[str, Any], path: KeyPath, known: Known, context: Context) -> None:
+    metric, evaluation = table.get("metric"), table.get("evaluation")
+    if not (isinstance(metric, str) and metric in LABEL_METRICS and isinstance(evaluation, str)):
+        return
+    options = known.datasets.get(evaluation)
+    if options is not None and getattr(options, "label", "") is None:
+        text = f"{quoted(metric)} needs labels; add label to {key_text(('dataset', evaluation))}, or use agreement"
+        context.add((*path, "metric"), text)
+
+
+def _check_ship(table: Mapping[str, Any], path: KeyPath, context: Context) -> None:
+    ship, variants = table.get("ship"), table.get("variant", {})
+    if not isinstance(variants, dict):
+        return
+    place = (*path, "ship")
+    if isinstance(ship, str):
+        check_reference(ship, "variant", variants, place, context)
+    elif isinstance(ship, dict):
+        for purpose, variant in ship.items():
+            check_reference(variant, "variant", variants, (*place, purpose), context)
+        if "default" not in ship:
+            context.add(place, 'missing key "default"; name the variant that model.tflite is')
+    if ship is not None and "model" in variants:
+        text = "model.tflite is already what is shipped; choose another name"
+        context.add((*path, "variant", "model"), text)
+
+
+def _exists(path: str, context: Context) -> bool:
+    if path not in context.existing:
+        context.existing[path] = (context.root / path).exists()
+    return context.existing[path]

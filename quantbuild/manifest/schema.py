@@ -1,0 +1,134 @@
+"""The JSON Schema of the merged manifest, for editors, generated from the definitions that the loader checks with.
+
+Rules between keys (names that refer to something, files that exist, gates that need an evaluation set) are the
+loader's alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from quantbuild.manifest.definitions import (
+    GIVEN,
+    NAME_PATTERN,
+    RESERVED_NAMES,
+    SCHEMA,
+    Dataset,
+    Device,
+    Model,
+    Settings,
+    Variant,
+)
+from quantbuild.manifest.documentation import key_docs
+from quantbuild.manifest.plugins import Plugins, installed
+
+Schema = dict[str, Any]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+
+
+def json_schema(plugins: Plugins | None = None) -> Schema:
+    """Return the schema (draft 2020-12) of a manifest with the keys of every plug-in."""
+    found = plugins or installed()
+    definitions: dict[str, Schema] = {}
+    _plugged("dataset", Dataset, "loader", found.datasets, definitions)
+    _plugged("device", Device, "runner", found.runners, definitions)
+    _plugged("variant", Variant, "scheme", found.schemes, definitions)
+    model = _table(Model, definitions)
+    model["properties"]["source"] = {**model["properties"]["source"], "enum": sorted(found.sources)}
+    model["properties"]["variant"] = _by_name("variant", "The variants, by name.")
+    definitions["model"] = model
+    return {
+        "$schema": DRAFT,
+        "title": "quantbuild manifest",
+        "type": "object",
+        "properties": {
+            "schema": {"description": "Version of the manifest's format.", "const": SCHEMA},
+            "dataset": _by_name("dataset", "The datasets, by name."),
+            "model": _by_name("model", "The models, by name."),
+            "device": _by_name("device", "The devices, by name."),
+            "workspace": _table(Settings, definitions),
+        },
+        "required": ["schema"],
+        "additionalProperties": False,
+        "$defs": dict(sorted(definitions.items())),
+    }
+
+
+def _by_name(definition: str, description: str) -> Schema:
+    any_case = "|".join(
+        "".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in name) for name in sorted(RESERVED_NAMES)
+    )
+    return {
+        "description": description,
+        "type": "object",
+        "propertyNames": {"pattern": NAME_PATTERN, "not": {"pattern": f"^({any_case})$"}},
+        "additionalProperties": {"$ref": f"#/$defs/{definition}"},
+    }
+
+
+def _plugged(
+    name: str,
+    definition: type[Struct],
+    selector: str,
+    plugins: Mapping[str, ModuleType],
+    definitions: dict[str, Schema],
+) -> None:
+    """Add one definition for each plug-in, and one that is any of them."""
+    own = _table(definition, definitions)
+    for plugin in sorted(plugins):
+        options = _table(plugins[plugin].Options, definitions, prefix=f"{name}.{plugin}.")
+        definitions[f"{name}.{plugin}"] = {
+            **own,
+            "title": f"{name} with {selector} = {plugin}",
+            "description": options.get("description", own["description"]),
+            "properties": {
+                **own["properties"],
+                selector: {**own["properties"][selector], "const": plugin},
+                **options["properties"],
+            },
+            "required": [*own["required"], *options["required"]],
+        }
+    # An empty anyOf is no schema; false is what it would mean.
+    definitions[name] = {"anyOf": [{"$ref": f"#/$defs/{name}.{plugin}"} for plugin in sorted(plugins)] or [False]}
+
+
+def _table(definition: type[Struct], definitions: dict[str, Schema], prefix: str = "") -> Schema:
+    """Return the schema of one table as it is written; tables inside it go to `definitions`."""
+    (reference,), components = msgspec.json.schema_components((definition,), ref_template=f"#/$defs/{prefix}{{name}}")
+    own_name = reference["$ref"].removeprefix(f"#/$defs/{prefix}")
+    table: Schema = _without_null(components.pop(own_name))
+    if definition is not Model:  # a model's variants are replaced by those of the plug-ins
+        definitions.update({prefix + name: _without_null(schema) for name, schema in components.items()})
+    elif "Gate" in components:
+        definitions["Gate"] = _without_null(components["Gate"])
+    table.setdefault("properties", {})
+    table.setdefault("required", [])
+    given = frozenset() if prefix else GIVEN
+    table["properties"] = {key: value for key, value in table["properties"].items() if key not in given}
+    for key, description in key_docs(definition).items():
+        table["properties"].get(key, {}).setdefault("description", description)
+    table["required"] = [key for key in table["required"] if key not in given]
+    return table
+
+
+def _without_null(schema: Any) -> Any:
+    """Return a schema without null, which TOML cannot write: an absent key is an absent key."""
+    if isinstance(schema, list):
+        return [_without_null(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {
+        key: _without_null(value)
+        for key, value in schema.items()
+        if not (key == "default" and (value is None or value == () or isinstance(value, dict)))
+    }
+    options = [option for option in kept.pop("anyOf", ()) if option != {"type": "null"}]
+    if len(options) == 1:
+        return {**options[0], **kept}
+    return {**kept, "anyOf": options} if options else kept

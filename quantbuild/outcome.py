@@ -1,0 +1,47 @@
+"""What became of a step in this build: data that later steps, the page and the exit code read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from quantbuild.record import Result
+
+Status = Literal["executed", "restored", "up_to_date", "failed", "blocked"]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """A step's fate in this build. `result` is set unless it failed or was blocked; `message` only then."""
+
+    step: str
+    status: Status
+    reasons: tuple[str, ...] = ()
+    result: Result | None = None
+    message: str | None = None
+    log: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether the step's outputs stand."""
+        return self.result is not None
+
+
+Outcomes = Mapping[str, Outcome]
+
+
+def is_done(outcomes: Outcomes, step: str) -> bool:
+    """Whether `step` was looked at in this build and its outputs stand."""
+    outcome = outcomes.get(step)
+    return outcome is not None and outcome.done
+
+
+def first_error(outcomes: Outcomes, steps: list[str]) -> str | None:
+    """Return the message of the first of `steps` that failed or was blocked."""
+    for step in steps:
+        outcome = outcomes.get(step)
+        if outcome is not None and not outcome.done:
+            return outcome.message
+    return None

@@ -1,0 +1,234 @@
+"""From a workspace to its steps: pure, sorted, printable. The steps that close a build are in ``closing.py``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import msgspec
+
+from quantbuild.manifest.definitions import Dataset, Device, Model, Variant, Workspace
+from quantbuild.step import Input, Step
+
+FLOAT32 = "float32"
+RUNTIME_TOOLS = ("ai-edge-litert", "numpy")
+# Held back from the calibration set when a model names no selection set: nothing is ever chosen on the gate's own data.
+HOLD_BACK = {"fraction": 0.2, "seed": 0}
+PROBE_MODULE = "quantbuild.actions.probe"
+
+
+def plan(workspace: Workspace) -> tuple[Step, ...]:
+    """Return every step that makes or measures an artifact, each after the steps it needs."""
+    return tuple(step for model in workspace.models.values() for step in _model_steps(workspace, model))
+
+
+def plug_in(kind: str, name: str) -> ModuleType:
+    """Return the plug-in module `name` of `kind` (schemes, sources, datasets, runners)."""
+    return importlib.import_module(f"quantbuild.{kind}.{name}")
+
+
+def devices_of(workspace: Workspace, model: Model) -> list[Device]:
+    """Return the devices a model is measured on, in the manifest's order."""
+    return [workspace.devices[name] for name in model.devices]
+
+
+def variant_names(model: Model) -> list[str]:
+    """Return the model's variants with float32, the baseline, first."""
+    return [FLOAT32, *model.variants]
+
+
+def artifact_step(model: str, variant: str) -> str:
+    """Return the id of the step that makes a variant's artifact."""
+    return f"convert:{model}" if variant == FLOAT32 else f"quantize:{model}/{variant}"
+
+
+def artifact_path(model: str, variant: str) -> str:
+    """Return where a variant's artifact lies, relative to the root."""
+    return f"build/{model}/float32.tflite" if variant == FLOAT32 else f"build/{model}/{variant}/model.tflite"
+
+
+def description_path(model: str, variant: str) -> str:
+    """Return where the description of a variant's artifact lies."""
+    return f"build/{model}/float32.json" if variant == FLOAT32 else f"build/{model}/{variant}/artifact.json"
+
+
+def record_path(step: Step) -> str:
+    """Return where a step's record lies: beside its first output, but for dist/, which holds what apps take alone."""
+    if step.action == "dist":
+        return "build/.state/dist.record.json"
+    return f"{next(iter(step.outputs.values()))}.record.json"
+
+
+def _model_steps(workspace: Workspace, model: Model) -> Iterator[Step]:
+    yield _convert(model)
+    needs = {name: _needs(variant) for name, variant in model.variants.items()}
+    if any("statistics" in needed for needed in needs.values()):
+        yield _calibrate(workspace, model)
+    for name, variant in model.variants.items():
+        yield _quantize(workspace, model, variant, needs[name])
+    if model.evaluation is not None:
+        for name in variant_names(model):
+            yield _evaluate(workspace, model, name)
+    for device in devices_of(workspace, model):
+        for name in variant_names(model):
+            yield _benchmark(model, name, device)
+
+
+def _needs(variant: Variant) -> frozenset[str]:
+    needed: frozenset[str] = plug_in("schemes", variant.scheme).needs(variant.options)
+    return needed
+
+
+def _convert_parameters(model: Model) -> dict[str, Any]:
+    return {"source": model.source, "signature": model.signature, "input_shapes": model.input_shapes}
+
+
+def _convert(model: Model) -> Step:
+    source = plug_in("sources", model.source)
+    return Step(
+        id=f"convert:{model.name}",
+        action="convert",
+        parameters=_convert_parameters(model),
+        inputs={"model": Input(path=model.path)},
+        outputs={
+            "model": artifact_path(model.name, FLOAT32),
+            "description": description_path(model.name, FLOAT32),
+        },
+        code=(f"quantbuild.sources.{model.source}", PROBE_MODULE),
+        tools=_tools(source, *RUNTIME_TOOLS),
+    )
+
+
+def _dataset(workspace: Workspace, name: str) -> tuple[Dataset, dict[str, Any], dict[str, Input]]:
+    """Return a dataset, its parameters as the actions read them, and its files by role."""
+    dataset = workspace.datasets[name]
+    loader = plug_in("datasets", dataset.loader)
+    parameters = {
+        "name": dataset.name,
+        "loader": dataset.loader,
+        "options": msgspec.to_builtins(dataset.options),
+        "samples": dataset.samples,
+        "seed": dataset.seed,
+    }
+    files = loader.files(dataset.options, workspace.root)
+    roles = ["data"] if len(files) == 1 else [f"data.{index}" for index in range(len(files))]
+    return dataset, parameters, {role: Input(path=path) for role, path in zip(roles, files, strict=True)}
+
+
+def _calibration(workspace: Workspace, model: Model) -> tuple[Dataset, dict[str, Any], dict[str, Input]]:
+    assert model.calibration is not None, "the manifest's checks ask for a calibration set wherever one is needed"
+    dataset, parameters, files = _dataset(workspace, model.calibration)
+    hold_back = HOLD_BACK if model.selection is None else None
+    return dataset, {"dataset": parameters, "hold_back": hold_back}, files
+
+
+def _calibrate(workspace: Workspace, model: Model) -> Step:
+    dataset, parameters, files = _calibration(workspace, model)
+    return Step(
+        id=f"calibrate:{model.name}",
+        action="calibrate",
+        parameters={**parameters, "statistics": "all"},
+        inputs={"model": _artifact(model.name, FLOAT32), **files},
+        outputs={"statistics": f"build/{model.name}/statistics.npz"},
+        needs=(artifact_step(model.name, FLOAT32),),
+        code=(f"quantbuild.datasets.{dataset.loader}",),
+        tools=_tools(plug_in("datasets", dataset.loader), *RUNTIME_TOOLS),
+        by_cpu=True,
+    )
+
+
+def _quantize(workspace: Workspace, model: Model, variant: Variant, needed: frozenset[str]) -> Step:
+    scheme = plug_in("schemes", variant.scheme)
+    parameters: dict[str, Any] = {"scheme": variant.scheme, "options": msgspec.to_builtins(variant.options)}
+    inputs = {"model": _artifact(model.name, FLOAT32)}
+    needs = [artifact_step(model.name, FLOAT32)]
+    code = [f"quantbuild.schemes.{variant.scheme}", PROBE_MODULE]
+    tools = _tools(scheme, *RUNTIME_TOOLS)
+    if "statistics" in needed:
+        calibrate = f"calibrate:{model.name}"
+        inputs["statistics"] = Input(path=f"build/{model.name}/statistics.npz", step=calibrate)
+        needs.append(calibrate)
+    if "samples" in needed:
+        dataset, calibration, files = _calibration(workspace, model)
+        parameters |= calibration | {"source": _convert_parameters(model)}
+        inputs |= {"source": Input(path=model.path), **files}
+        code += [f"quantbuild.sources.{model.source}", f"quantbuild.datasets.{dataset.loader}"]
+        loader, source = plug_in("datasets", dataset.loader), plug_in("sources", model.source)
+        tools = tuple(sorted({*tools, *_tools(loader), *_tools(source)}))
+    return Step(
+        id=artifact_step(model.name, variant.name),
+        action="quantize",
+        parameters=parameters,
+        inputs=inputs,
+        outputs={
+            "model": artifact_path(model.name, variant.name),
+            "description": description_path(model.name, variant.name),
+        },
+        needs=tuple(needs),
+        code=tuple(code),
+        tools=tools,
+        by_cpu="samples" in needed,
+    )
+
+
+def _evaluate(workspace: Workspace, model: Model, variant: str) -> Step:
+    assert model.evaluation is not None
+    dataset, parameters, files = _dataset(workspace, model.evaluation)
+    inputs = {"model": _artifact(model.name, variant), **files}
+    needs = [artifact_step(model.name, variant)]
+    if variant != FLOAT32:
+        baseline = f"evaluate:{model.name}/{FLOAT32}"
+        inputs["baseline"] = Input(path=f"build/{model.name}/{FLOAT32}/samples.npz", step=baseline)
+        needs.append(baseline)
+    inputs |= _metric_code(workspace, model.metric)
+    return Step(
+        id=f"evaluate:{model.name}/{variant}",
+        action="evaluate",
+        parameters={"dataset": parameters, "metric": model.metric},
+        inputs=inputs,
+        outputs={
+            "evaluation": f"build/{model.name}/{variant}/evaluation.json",
+            "samples": f"build/{model.name}/{variant}/samples.npz",
+        },
+        needs=tuple(needs),
+        code=(f"quantbuild.datasets.{dataset.loader}",),
+        tools=_tools(plug_in("datasets", dataset.loader), *RUNTIME_TOOLS),
+        by_cpu=True,
+    )
+
+
+def _metric_code(workspace: Workspace, metric: str) -> dict[str, Input]:
+    """Return the file of a metric of the user's own, so that editing it evaluates again."""
+    module, colon, _ = metric.partition(":")
+    path = f"{module.replace('.', '/')}.py"
+    return {"metric": Input(path=path)} if colon and (workspace.root / path).is_file() else {}
+
+
+def _benchmark(model: Model, variant: str, device: Device) -> Step:
+    runner = plug_in("runners", device.runner)
+    inputs = {"model": _artifact(model.name, variant)}
+    needs = [artifact_step(model.name, variant)]
+    if variant != FLOAT32:
+        inputs["reference"] = _artifact(model.name, FLOAT32)
+        needs.append(artifact_step(model.name, FLOAT32))
+    return Step(
+        id=f"benchmark:{model.name}/{variant}@{device.name}",
+        action="benchmark",
+        parameters={"runner": device.runner, "options": msgspec.to_builtins(device.options)},
+        inputs=inputs,
+        outputs={"result": f"build/{model.name}/{variant}/benchmark@{device.name}.json"},
+        needs=tuple(needs),
+        code=(f"quantbuild.runners.{device.runner}",),
+        tools=_tools(runner, *RUNTIME_TOOLS),
+        runner=device.runner,
+    )
+
+
+def _artifact(model: str, variant: str) -> Input:
+    return Input(path=artifact_path(model, variant), step=artifact_step(model, variant))
+
+
+def _tools(module: ModuleType, *others: str) -> tuple[str, ...]:
+    return tuple(sorted({*module.TOOLS, *others}))

@@ -1,0 +1,223 @@
+"""The page's lower half as text: artifacts and their operations, where it was measured, the steps of the build."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quantbuild import units
+from quantbuild.report import wording
+from quantbuild.report.wording import Mark
+
+Json = Mapping[str, Any]
+Facts = tuple[tuple[str, str], ...]
+
+FLOAT_OPS_SHOWN = 20
+
+_OUTCOMES = {
+    "done": Mark(sign="✓", word="done", kind="pass"),
+    "failed": Mark(sign="✗", word="failed", kind="fail"),
+    "blocked": Mark(sign="–", word="blocked", kind="undecided"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """What is known of one variant's file."""
+
+    variant: str
+    anchor: str
+    error: str
+    facts: Facts
+    tensors: tuple[tuple[str, str, str, str, str], ...]
+    """Direction, name, shape, type, quantization of every input and output."""
+    ops: tuple[tuple[str, str], ...] | None
+    float_ops: tuple[str, ...] | None
+    float_ops_text: str
+    slices: tuple[tuple[str, str, str, str, str], ...]
+    """Name, samples, figure, float32's figure and loss with its interval."""
+    trials: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One device: what was the same for every variant, and what was not."""
+
+    device: str
+    common: Facts
+    variants: tuple[tuple[str, str, Facts], ...]
+    """Variant, status in words, and its own facts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of the build."""
+
+    id: str
+    mark: Mark
+    reason: str
+    message: str
+
+
+def detail(model: Json, variant: Json) -> Detail:
+    """Return what is known of a variant's file."""
+    artifact = variant["artifact"] or {}
+    float_ops = artifact.get("float_ops")
+    shown = None if float_ops is None else tuple(f"{op['op']} {op['name']}" for op in float_ops[:FLOAT_OPS_SHOWN])
+    ops = artifact.get("ops")
+    return Detail(
+        variant=variant["name"],
+        anchor=f"detail-{model['name']}-{variant['name']}",
+        error=variant["error"] or "",
+        facts=_facts(variant, artifact),
+        tensors=tuple(
+            _tensor(direction, tensor)
+            for direction, key in (("input", "inputs"), ("output", "outputs"))
+            for tensor in artifact.get(key) or ()
+        ),
+        ops=None if ops is None else tuple((op, units.count(ops[op])) for op in sorted(ops, key=lambda op: -ops[op])),
+        float_ops=shown,
+        float_ops_text=_float_ops_text(variant, float_ops),
+        slices=tuple(_slice(found, model["metric"]) for found in (variant["accuracy"] or {}).get("slices") or ()),
+        trials=_trials(variant["search"]),
+    )
+
+
+def _facts(variant: Json, artifact: Json) -> Facts:
+    accuracy = variant["accuracy"] or {}
+    pairs = accuracy.get("pairs")
+    facts = {
+        "Scheme": f"{variant['scheme']}: {wording.SCHEMES.get(variant['scheme'], 'a scheme of this workspace')}",
+        "File": artifact.get("path"),
+        "SHA-256": artifact.get("sha256"),
+        "Options": text_of({key: value for key, value in variant["options"].items() if value not in (None, [], {})}),
+        "How it was quantized": text_of(artifact.get("quantized_by")),
+        "Kept in float": ", ".join(artifact.get("kept_float") or ()),
+        "Oldest runtime": artifact.get("minimal_runtime"),
+        "Against float32": _pairs(pairs) if pairs and variant["scheme"] != "float32" else None,
+        "Samples with another answer": text_of(accuracy.get("flipped")),
+        "Samples with a tie for first": units.count(accuracy["tied"]) if accuracy.get("tied") else None,
+    }
+    return tuple((name, value) for name, value in facts.items() if value)
+
+
+def _pairs(pairs: Json) -> str:
+    return (
+        f"both right on {units.count(pairs['both_right'])}, only float32 on {units.count(pairs['only_float32_right'])}, "
+        f"only this variant on {units.count(pairs['only_variant_right'])}, "
+        f"neither on {units.count(pairs['both_wrong'])}"
+    )
+
+
+def _tensor(direction: str, tensor: Json) -> tuple[str, str, str, str, str]:
+    scale = tensor.get("scale")
+    quantization = "–" if scale is None else f"scale {text_of(scale)}, zero point {text_of(tensor.get('zero_point'))}"
+    return direction, tensor["name"], text_of(tensor["shape"]), tensor["dtype"], quantization
+
+
+def _float_ops_text(variant: Json, float_ops: list[Json] | None) -> str:
+    if float_ops is None:
+        return units.NOT_MEASURED
+    if variant["scheme"] == "float32":
+        return f"{units.count(len(float_ops))}: this is the float model."
+    if not float_ops:
+        return "None: every operation computes in integers."
+    text = f"{units.counted(len(float_ops), 'operation')} in float."
+    more = len(float_ops) - FLOAT_OPS_SHOWN
+    return f"{text} The first {FLOAT_OPS_SHOWN}:" if more > 0 else text
+
+
+def _slice(found: Json, metric: str) -> tuple[str, str, str, str, str]:
+    loss = units.metric_difference(metric, found.get("loss"))
+    if found.get("loss_low") is not None:
+        loss += f" ({units.metric_interval(metric, found['loss_low'], found['loss_high'])})"
+    value, baseline = (units.metric_value(metric, found.get(key)) for key in ("value", "baseline"))
+    return found["name"], units.count(found["n"]), value, baseline, loss
+
+
+def _trials(search: Json | None) -> tuple[str, ...]:
+    if search is None:
+        return ()
+    trials = [text_of(trial) for trial in search["trials"]]
+    return (*trials, f"chosen: {text_of(search['chosen'])}", f"confirmations: {text_of(search['confirmations'])}")
+
+
+def places(model: Json) -> tuple[Place, ...]:
+    """Return every device with its facts, those that all variants share told once."""
+    return tuple(_place(device, model["variants"]) for device in model["devices"])
+
+
+def _place(device: Json, variants: list[Json]) -> Place:
+    found = {variant["name"]: variant["devices"][device["name"]] for variant in variants}
+    flat = {name: _flat(result) for name, result in found.items()}
+    told = [set(facts.items()) for facts in flat.values() if facts]
+    common = set.intersection(*told) if told else set()
+    first = next((facts for facts in flat.values() if facts), {})
+    own = {"runner": device["runner"]} | ({} if device["required"] else {"required": "no"})
+    return Place(
+        device=device["name"],
+        common=(*own.items(), *(fact for fact in first.items() if fact in common)),
+        variants=tuple(
+            (name, _status(found[name]), tuple(fact for fact in facts.items() if fact not in common))
+            for name, facts in flat.items()
+        ),
+    )
+
+
+def _status(result: Json) -> str:
+    word = result["status"].replace("_", " ")
+    return f"{word}: {result['message']}" if result.get("message") else word
+
+
+def _flat(result: Json) -> dict[str, str]:
+    facts = {f"runtime {key}": value for key, value in result["runtime"].items()} | result["provenance"]
+    return {key.replace("_", " "): text_of(value) for key, value in facts.items() if value is not None}
+
+
+def steps(found: list[Json]) -> tuple[Step, ...]:
+    """Return the steps, what failed or was blocked first."""
+    order = {"failed": 0, "blocked": 1, "done": 2}
+    return tuple(
+        Step(
+            id=step["id"],
+            mark=_OUTCOMES[step["outcome"]],
+            reason=step["reason"] or "",
+            message=step["message"] or "",
+        )
+        for step in sorted(found, key=lambda step: order[step["outcome"]])
+    )
+
+
+def steps_summary(found: list[Json]) -> str:
+    """Return how many steps came to what."""
+    outcomes = [step["outcome"] for step in found]
+    parts = [f"{units.count(outcomes.count(word))} {word}" for word in ("failed", "blocked") if word in outcomes]
+    return ", ".join([units.counted(len(found), "step"), *parts])
+
+
+def failures_elsewhere(found: list[Json]) -> list[str]:
+    """Return the failures of steps that belong to no single variant, such as a model's calibration.
+
+    What they block is told there too, but the cause comes first.
+    """
+    return [
+        f"{step['id']}: {step['message'] or 'failed'}"
+        for step in found
+        if step["outcome"] == "failed" and "/" not in step["id"]
+    ]
+
+
+def text_of(value: Any) -> str:
+    """Return any JSON value as short text: lists with commas, tables as ``key = value``."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return units.significant(value, 6).rstrip("0").rstrip(".") if value % 1 else f"{value:.0f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} = {text_of(each)}" for key, each in value.items())
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(text_of(each) for each in value) + "]" if value else ""
+    return str(value)

@@ -1,0 +1,210 @@
+"""The size–accuracy plot of one model as a Vega-Lite specification: document in, plain data out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quantbuild import units
+from quantbuild.report import wording
+
+Json = dict[str, Any]
+
+_KINDS = (
+    ("reference", wording.REFERENCE, "diamond"),
+    ("pass", wording.PASS, "circle"),
+    ("undecided", wording.UNDECIDED, "triangle-up"),
+    ("fail", wording.FAIL, "cross"),
+    ("none", wording.NO_LIMITS, "square"),
+)
+# Points nearer than this share of the plot's width and height share one label: int8 with and without
+# integer inputs and outputs differ by a few bytes.
+_NEAR_WIDTH, _NEAR_HEIGHT = 0.12, 0.08
+
+
+def specification(model: Mapping[str, Any]) -> Json | None:
+    """Return the specification, or None where fewer than two variants have a size and a figure.
+
+    A colour reads ``css:--NAME``: the page puts the style sheet's value there, so that one
+    specification serves the light and the dark scheme.
+    """
+    points = _points(model)
+    if len(points) < 2:
+        return None
+    _label(points)
+    title = wording.metric_title(model["metric"])
+    unit = " (%)" if model["metric"] in units.FRACTION_METRICS else ""
+    limit = _limit(model, points)
+    return {
+        "width": "container",
+        "height": 300,
+        "autosize": {"type": "fit", "contains": "padding"},
+        "background": None,
+        "data": {"values": points},
+        "encoding": {"x": _size_axis(points), "y": _figure_axis(f"{title}{unit}", points, limit)},
+        "layer": [
+            _line([points[0]["figure"]], "float32", "css:--reference", [6, 4]),
+            *([_line([limit], "limit", "css:--fail", [2, 3])] if limit is not None else []),
+            {"mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.7}, "encoding": {**_spread(), **_coloured()}},
+            {
+                "mark": {"type": "point", "filled": True, "size": 130, "opacity": 0.9},
+                "encoding": {**_coloured(), "shape": _scale(2), "tooltip": _tooltip(title)},
+            },
+            _labels(),
+        ],
+        "config": {"view": {"stroke": None}, "font": "css:--font"},
+    }
+
+
+def _points(model: Mapping[str, Any]) -> list[Json]:
+    scale = 100 if model["metric"] in units.FRACTION_METRICS else 1
+    points = []
+    for variant in model["variants"]:
+        artifact, accuracy = variant["artifact"], variant["accuracy"]
+        if artifact is None or accuracy is None or accuracy["value"] is None:
+            continue
+        low, high = _interval(accuracy)
+        points.append(
+            {
+                "variant": variant["name"],
+                "kilobytes": artifact["size_bytes"] / 1e3,
+                "figure": accuracy["value"] * scale,
+                "low": low * scale,
+                "high": high * scale,
+                "verdict": wording.variant_mark(variant).kind,
+                "size": units.size(artifact["size_bytes"]),
+                "value": units.metric_value(model["metric"], accuracy["value"]),
+                "loss": units.metric_difference(model["metric"], accuracy["loss"]),
+                "verdict_word": wording.variant_mark(variant).word,
+            }
+        )
+    return points
+
+
+def _interval(accuracy: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the variant's figure at either end of the loss's interval; the figure itself where there is none."""
+    if accuracy["loss_low"] is None or accuracy["loss_high"] is None or accuracy["baseline"] is None:
+        return accuracy["value"], accuracy["value"]
+    sign = 1 if accuracy.get("higher_is_better") is False else -1
+    ends = (accuracy["baseline"] + sign * accuracy[end] for end in ("loss_low", "loss_high"))
+    low, high = sorted(ends)
+    return low, high
+
+
+def _limit(model: Mapping[str, Any], points: list[Json]) -> float | None:
+    """Return the figure below which the loss breaks its limit, where one limit holds for every variant."""
+    limits = set()
+    sign, baseline = -1, None
+    for variant in model["variants"]:
+        accuracy = variant["accuracy"]
+        if accuracy is not None and accuracy["baseline"] is not None:
+            sign, baseline = (1 if accuracy.get("higher_is_better") is False else -1), accuracy["baseline"]
+        limits |= {gate["limit"] for gate in variant["gates"] if gate["name"] == "max_accuracy_loss"}
+    if len(limits) != 1 or baseline is None:
+        return None
+    scale = 100 if model["metric"] in units.FRACTION_METRICS else 1
+    return float((baseline + sign * limits.pop()) * scale)
+
+
+def _label(points: list[Json]) -> None:
+    """Give each point its label, or that of its neighbours to the first of them, and the side it goes to."""
+    width = max(point["kilobytes"] for point in points)
+    height = max(point["high"] for point in points) - min(point["low"] for point in points) or 1
+    leaders: list[Json] = []
+    for point in points:
+        leader = next((one for one in leaders if _near(one, point, width, height)), None)
+        if leader is None:
+            leaders.append(point | {"names": [point["variant"]]})
+        else:
+            leader["names"].append(point["variant"])
+    by_name = {leader["variant"]: ", ".join(leader["names"]) for leader in leaders}
+    for point in points:
+        point["label"] = by_name.get(point["variant"], "")
+        # A label to the right of the rightmost points would leave the plot.
+        point["side"] = "right" if point["kilobytes"] > width * 0.6 else "left"
+
+
+def _near(one: Json, other: Json, width: float, height: float) -> bool:
+    return bool(
+        abs(one["kilobytes"] - other["kilobytes"]) < _NEAR_WIDTH * width
+        and abs(one["figure"] - other["figure"]) < _NEAR_HEIGHT * height
+    )
+
+
+def _size_axis(points: list[Json]) -> Json:
+    return {
+        "field": "kilobytes",
+        "type": "quantitative",
+        "title": "File size (kB): further left is smaller",
+        "scale": {"domain": [0, max(point["kilobytes"] for point in points) * 1.05]},
+        "axis": {"grid": False, **_axis_colours(), "tickCount": 6},
+    }
+
+
+def _figure_axis(title: str, points: list[Json], limit: float | None) -> Json:
+    ends = [end for point in points for end in (point["low"], point["high"])]
+    ends += [] if limit is None else [limit]
+    margin = (max(ends) - min(ends)) * 0.12 or abs(max(ends)) * 0.01 or 1
+    return {
+        "field": "figure",
+        "type": "quantitative",
+        "title": title,
+        "scale": {"domain": [min(ends) - margin, max(ends) + margin], "nice": False},
+        "axis": {"gridColor": "css:--line", **_axis_colours(), "tickCount": 6},
+    }
+
+
+def _axis_colours() -> Json:
+    muted = "css:--muted"
+    return {"labelColor": muted, "titleColor": muted, "tickColor": "css:--line", "domainColor": "css:--line"}
+
+
+def _line(values: list[float], name: str, colour: str, dash: list[int]) -> Json:
+    """Return a horizontal line across the plot with its name at the left end."""
+    level = {"y": {"datum": values[0]}}
+    return {
+        "data": {"values": [{}]},
+        "layer": [
+            {
+                "mark": {"type": "rule", "color": colour, "strokeDash": dash, "opacity": 0.8},
+                "encoding": {"x": {"value": 0}, "x2": {"value": "width"}, **level},
+            },
+            {
+                "mark": {
+                    "type": "text", "text": name, "color": colour, "align": "left", "baseline": "bottom",
+                    "dx": 4, "dy": -3, "fontSize": 11,
+                },
+                "encoding": {"x": {"value": 0}, **level},
+            },
+        ],
+    }  # fmt: skip
+
+
+def _spread() -> Json:
+    return {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
+
+
+def _coloured() -> Json:
+    return {"color": _scale(1)}
+
+
+def _scale(part: int) -> Json:
+    """Return the encoding of a verdict by colour (1) or shape (2), over one common legend-free scale."""
+    values = [f"css:--{kind}" if part == 1 else shape for kind, _, shape in _KINDS]
+    domain = [kind for kind, _, _ in _KINDS]
+    return {"field": "verdict", "type": "nominal", "scale": {"domain": domain, "range": values}, "legend": None}
+
+
+def _tooltip(title: str) -> list[Json]:
+    shown = (("variant", "Variant"), ("size", "Size"), ("value", title), ("loss", "Loss"), ("verdict_word", "Verdict"))
+    return [{"field": field, "type": "nominal", "title": heading} for field, heading in shown]
+
+
+def _labels() -> Json:
+    return {
+        "mark": {
+            "type": "text", "baseline": "bottom", "dy": -6, "fontSize": 12, "fontWeight": 600,
+            "align": {"expr": "datum.side"}, "dx": {"expr": "datum.side === 'left' ? 9 : -9"}, "color": "css:--text",
+        },
+        "encoding": {"text": {"field": "label", "type": "nominal"}},
+    }  # fmt: skip

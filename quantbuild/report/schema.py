@@ -1,0 +1,151 @@
+"""What report.json holds. Its JSON Schema, and the check of every document before it is written, come from here."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA = 1
+
+Verdict = Literal["pass", "fail", "undecided", "not_measured"]
+Status = Literal["measured", "not_measured", "failed", "unstable"]
+
+
+class FloatOp(msgspec.Struct, kw_only=True):
+    """An operation that computes in float; those that only convert the model's own inputs and outputs are left out."""
+
+    op: str
+    name: str
+
+
+class Artifact(msgspec.Struct, kw_only=True):
+    """A variant's .tflite file. `path` is relative to the workspace root, `size_ratio` to the float32 file."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+    size_ratio: float | None
+    float_ops: list[FloatOp] | None
+    ops: dict[str, int] | None
+    kept_float: list[str]
+    inputs: list[dict[str, Any]] | None
+    outputs: list[dict[str, Any]] | None
+    minimal_runtime: str | None
+
+
+class Accuracy(msgspec.Struct, kw_only=True):
+    """Figures in the metric's unit on `n` samples; loss is how much worse than float32 on the same ones."""
+
+    value: float | None
+    baseline: float | None
+    loss: float | None
+    loss_low: float | None
+    loss_high: float | None
+    n: int
+    agreement: float | None
+    sqnr_db: float | None
+    verdict: Verdict
+
+
+class Search(msgspec.Struct, kw_only=True):
+    """What a scheme tried before it chose."""
+
+    trials: list[dict[str, Any]]
+    chosen: Any
+    confirmations: Any
+
+
+class Latency(msgspec.Struct, kw_only=True):
+    """Of one inference, in milliseconds; null where a tool does not give it."""
+
+    min: float | None
+    p50: float | None
+    p90: float | None
+    p99: float | None
+    n: int | None
+
+
+class Device(msgspec.Struct, kw_only=True):
+    """A variant on one device; ratios are to float32 on the same one."""
+
+    status: Status
+    latency_ms: Latency | None
+    latency_ratio: float | None
+    peak_memory_bytes: float | None
+    memory_ratio: float | None
+    runtime: dict[str, Any]
+    provenance: dict[str, Any]
+    message: str | None
+
+
+class Gate(msgspec.Struct, kw_only=True):
+    """One limit and what was found against it."""
+
+    name: str
+    limit: float | bool
+    value: float | bool | None
+    verdict: Verdict
+
+
+class Variant(msgspec.Struct, kw_only=True):
+    """One row of the report. `verdict` sums up its gates; `error` is why it could not be made or measured."""
+
+    name: str
+    scheme: str
+    options: dict[str, Any]
+    artifact: Artifact | None
+    accuracy: Accuracy | None
+    search: Search | None
+    devices: dict[str, Device]
+    gates: list[Gate]
+    verdict: Verdict
+    error: str | None
+
+
+class ReportedDevice(msgspec.Struct, kw_only=True):
+    """A device of the manifest."""
+
+    name: str
+    runner: str
+    required: bool
+
+
+class Model(msgspec.Struct, kw_only=True):
+    """A model with float32 as its first variant."""
+
+    name: str
+    metric: str
+    source: str
+    devices: list[ReportedDevice]
+    variants: list[Variant]
+
+
+class ReportedStep(msgspec.Struct, kw_only=True):
+    """What became of a step, and why it last ran."""
+
+    id: str
+    outcome: Literal["done", "failed", "blocked"]
+    reason: str | None
+    message: str | None
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """report.json. Keys may be added within one schema number, none renamed or removed."""
+
+    schema: Literal[1]
+    models: list[Model]
+    failed: list[Any]
+    steps: list[ReportedStep]
+    tools: dict[str, str]
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of report.json."""
+    generated = msgspec.json.schema(Report)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "quantbuild report", **generated}
+
+
+def validate(document: dict[str, Any]) -> None:
+    """Raise msgspec.ValidationError, which names the place, unless `document` is a report."""
+    msgspec.convert(document, Report)

@@ -1,0 +1,136 @@
+"""The words of the page: what a gate, a verdict, a metric and a scheme mean to somebody who has never met them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quantbuild import units
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """A verdict as the page shows it: a sign and a word, so that colour is never alone; `kind` picks the colour."""
+
+    sign: str
+    word: str
+    kind: str
+
+
+PASS = Mark(sign="✓", word="pass", kind="pass")
+FAIL = Mark(sign="✗", word="fail", kind="fail")
+UNDECIDED = Mark(sign="?", word="undecided", kind="undecided")
+UNDECIDED_FAILS = Mark(sign="✗", word="undecided, which is set to fail", kind="fail")
+NOT_MEASURED = Mark(sign="–", word="not measured", kind="none")
+NO_LIMITS = Mark(sign="–", word="no limits set", kind="none")
+NOT_BUILT = Mark(sign="✗", word="not built", kind="fail")
+INCOMPLETE = Mark(sign="✗", word="not all measured", kind="fail")
+REFERENCE = Mark(sign="◆", word="reference", kind="reference")
+
+_MARKS = {"pass": PASS, "fail": FAIL, "undecided": UNDECIDED, "not_measured": NOT_MEASURED}
+
+_METRICS = {
+    "top1": ("Top-1 accuracy", "the share of samples whose most probable class is the right one"),
+    "top5": ("Top-5 accuracy", "the share of samples whose right class is among the five most probable"),
+    "agreement": ("Agreement", "the share of samples that get the same answer as from float32"),
+    "sqnr": ("SQNR", "how far the outputs' signal stands above the noise that quantization adds"),
+    "mae": ("Mean absolute error", "the mean distance of the outputs from the right values; less is better"),
+    "mse": ("Mean squared error", "the mean squared distance of the outputs from the right values; less is better"),
+}
+
+_GATES = {
+    "max_accuracy_loss": ("Loss against float32", "at most"),
+    "min_agreement": ("Agreement with float32", "at least"),
+    "min_sqnr_db": ("SQNR of the outputs", "at least"),
+    "max_size_ratio": ("File size against float32", "at most"),
+    "max_latency_ratio": ("Latency against float32", "at most"),
+    "max_peak_memory_ratio": ("Peak memory against float32", "at most"),
+    "fully_integer": ("Operations left in float", ""),
+}
+
+SCHEMES = {
+    "float32": "the model as it was converted, which every variant is compared with",
+    "float16": "weights as 16-bit floats",
+    "dynamic": "weights as 8-bit integers, activations in float",
+    "weight_only": "weights as integers, computed in float",
+    "int8": "weights and activations as 8-bit integers",
+    "int16x8": "weights as 8-bit, activations as 16-bit integers",
+    "mixed": "8-bit integers, with float where they cost accuracy",
+}
+
+
+def gate_mark(gate: Json) -> Mark:
+    """Return the mark of one gate; an undecided one may be declared to fail."""
+    if gate.get("fails") and gate["verdict"] == "undecided":
+        return UNDECIDED_FAILS
+    return _MARKS[gate["verdict"]]
+
+
+def variant_mark(variant: Json) -> Mark:
+    """Return the mark that sums up a variant."""
+    if variant["error"] is not None:
+        return NOT_BUILT if variant["artifact"] is None else INCOMPLETE
+    if variant["scheme"] == "float32":
+        return REFERENCE
+    return _MARKS[variant["verdict"]] if variant["gates"] else NO_LIMITS
+
+
+def metric_title(metric: str) -> str:
+    """Return a metric's name as a heading; a user's own function keeps its name."""
+    return _METRICS[metric][0] if metric in _METRICS else metric.rpartition(":")[2]
+
+
+def metric_meaning(metric: str) -> str:
+    """Return what a metric measures."""
+    return _METRICS[metric][1] if metric in _METRICS else f"the mean over the samples of {metric}"
+
+
+def gate_title(gate: Json) -> str:
+    """Return what a gate limits."""
+    title = _GATES[gate["name"]][0] if gate["name"] in _GATES else gate["name"]
+    return f"{title}, on {gate['device']}" if gate.get("device") else title
+
+
+def gate_limit(gate: Json, metric: str) -> str:
+    """Return a gate's limit: ``at most 2.00 points``."""
+    if gate["name"] == "fully_integer":
+        return "none"
+    relation = _GATES[gate["name"]][1] if gate["name"] in _GATES else ""
+    limit = _gate_number(gate["name"], gate["limit"], metric).removeprefix("+")
+    return f"{relation} {limit}".strip()
+
+
+def gate_value(gate: Json, metric: str, variant: Json) -> str:
+    """Return what was found against a gate, with its interval where it has one."""
+    name, value = gate["name"], gate["value"]
+    if name == "min_sqnr_db" and value is None and gate["verdict"] == "pass":
+        return "outputs identical to float32's"
+    if value is None:
+        return units.NOT_MEASURED
+    if name == "fully_integer":
+        left = (variant["artifact"] or {}).get("float_ops") or []
+        return "none" if value else f"{len(left)}: " + ", ".join(sorted({op["op"] for op in left}))
+    text = _gate_number(name, value, metric)
+    accuracy = variant["accuracy"]
+    if name == "max_accuracy_loss" and accuracy and accuracy["loss_high"] is not None:
+        interval = units.metric_interval(metric, accuracy["loss_low"], accuracy["loss_high"])
+        return f"{text} ({confidence(accuracy)}: {interval})"
+    return text
+
+
+def confidence(accuracy: Json) -> str:
+    """Return the confidence of an accuracy's interval: ``95 %``."""
+    return units.percent(accuracy["confidence"], 0) if accuracy.get("confidence") else "interval"
+
+
+def _gate_number(name: str, value: float, metric: str) -> str:
+    if name == "max_accuracy_loss":
+        return units.metric_difference(metric, value)
+    if name == "min_agreement":
+        return units.percent(value)
+    if name == "min_sqnr_db":
+        return units.decibels(value)
+    return units.ratio(value)

@@ -1,0 +1,1 @@
+"""One module a device runner, found by its name."""

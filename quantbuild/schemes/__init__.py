@@ -1,0 +1,1 @@
+"""One module a quantization scheme, found by its name."""

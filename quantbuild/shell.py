@@ -1,0 +1,343 @@
+"""The doit shell: tasks, order, selection and parallelism by doit; correctness by us. Only this module imports doit.
+
+A task never fails in doit's eyes: its steps' outcomes are data, so that one failed step stops only what needs it, and
+the exit code is settled when the run is complete. doit's database decides nothing.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import inspect
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from doit import Globals
+
+from quantbuild import closing
+from quantbuild.build import STATE_FOLDER, Build, processors
+from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError
+from quantbuild.manifest.definitions import Workspace
+from quantbuild.manifest.loading import load
+from quantbuild.outcome import Outcome
+from quantbuild.plan import record_path
+
+DATABASE = f"{STATE_FOLDER}/doit.db"
+LOCK = f"{STATE_FOLDER}/lock"
+EXIT_INTERRUPTED = 130
+# More threads than processors: those that wait for the TensorFlow worker or for the machine alone must not keep ready
+# steps from running. What really runs at once is bounded by ``Machine``.
+THREADS_PER_PROCESSOR = 3
+
+TaskDict = dict[str, Any]
+
+
+def tasks() -> dict[str, Any]:
+    """Return what a `dodo.py` puts into its namespace: doit's settings and the task creator.
+
+    A manifest's errors end the process here with exit code 2, each on a line of its own.
+    """
+    root = Path.cwd()
+    try:
+        workspace = load(root)
+        _prepare_state(root)
+    except QuantbuildError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        sys.stderr.write(f"{error.filename}: {error.strerror}; quantbuild keeps its state under build/\n")
+        raise SystemExit(EXIT_USAGE) from None
+    shell = Shell(workspace)
+
+    def task_quantbuild() -> Iterator[TaskDict]:
+        shell.observe_forget()
+        yield from shell.tasks()
+
+    class BoundReporter(Reporter):
+        shell_of_this_run = shell
+
+    return {
+        "DOIT_CONFIG": {
+            "backend": "sqlite3",
+            "dep_file": DATABASE,
+            "default_tasks": ["report"],
+            "num_process": THREADS_PER_PROCESSOR * processors(),
+            "par_type": "thread",
+            "reporter": BoundReporter,
+            "verbosity": 0,
+        },
+        "task_quantbuild": task_quantbuild,
+    }
+
+
+def _prepare_state(root: Path) -> None:
+    """Make the state folder, and drop a database that sqlite would refuse with a traceback: it decides nothing."""
+    (root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+    database = root / DATABASE
+    with contextlib.suppress(FileNotFoundError):
+        with database.open("rb") as file:
+            head = file.read(16)
+        if head and head != b"SQLite format 3\x00":
+            database.unlink()
+
+
+class Shell:
+    """Maps doit's tasks to steps and keeps the build of this run."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self.workspace = workspace
+        self.build = Build(workspace, tell=self._say)
+        self._stale: set[str] = set()
+        self._printing = threading.Lock()
+        self._lock_file: IO[str] | None = None
+        self._is_settled = _with_signature(self._settled)
+
+    # Tasks ---------------------------------------------------------------------------------------------------------
+
+    def tasks(self) -> Iterator[TaskDict]:
+        """Yield doit's tasks: a group for each action, a task for each step, and the closing ones."""
+        steps = self.build.steps
+        for action, doc in GROUPS.items():
+            group: TaskDict = {"basename": action, "name": None, "doc": doc}
+            if action == "quantize":
+                group["task_dep"] = ["dist"]
+            yield group
+        for step in steps.values():
+            yield self._task(step.id, list(step.needs))
+        evaluations = [step_id for step_id in steps if step_id.startswith("evaluate:")]
+        artifacts = [step_id for step_id in steps if step_id.startswith(("convert:", "quantize:"))]
+        benchmarks = [step_id for step_id in steps if step_id.startswith("benchmark:")]
+        yield self._task("dist", artifacts)
+        yield self._task("check", [*artifacts, *evaluations, *closing.gated_benchmarks(self.workspace)])
+        yield self._task("report", ["check", *benchmarks])
+
+    def _task(self, name: str, needs: list[str]) -> TaskDict:
+        basename, _, sub_name = name.partition(":")
+        task: TaskDict = {
+            "basename": basename,
+            "actions": [(self._run, [name])],
+            "uptodate": [(self._is_settled, (name,))],
+            "task_dep": needs,
+            "clean": [(self._clean, [name])],
+            "doc": CLOSING_DOCS.get(name, ""),
+        }
+        if sub_name:
+            task["name"] = sub_name
+        return task
+
+    def _steps_of(self, task: str) -> tuple[str, ...]:
+        # A verdict enters the lock, so dist follows check; `doit quantize` asks for dist alone.
+        return ("check", "dist") if task == "check" else (task,)
+
+    def _settled(self, task: str) -> bool:
+        for step_id in self._steps_of(task):
+            if not self.build.settle(self.build.step(step_id)):
+                self._stale.add(task)
+                return False
+        return True
+
+    def _run(self, task: str) -> bool:
+        """Do a task's steps. doit calls it for a settled task only where it was told to run everything (-a)."""
+        forced = task not in self._stale
+        for step_id in self._steps_of(task):
+            step = self.build.step(step_id)
+            if forced or not self._done_in_this_build(step_id):
+                self.build.run(step, forced=forced)
+        return True
+
+    def _done_in_this_build(self, step_id: str) -> bool:
+        return step_id in self.build.outcomes and step_id != "dist"
+
+    # Run -----------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Take the workspace's lock and answer signals by ending the workers."""
+        self._take_lock()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._interrupted)
+        atexit.register(self.build.pool.close)
+
+    def finish(self) -> int:
+        """Publish, keep the state, print the closing lines; return the exit code."""
+        build = self.build
+        try:
+            build.publish_partly()
+            build.save()
+        except OSError as error:
+            self._line(f"quantbuild: {error.strerror}: {error.filename}; the build's state was not kept")
+            return EXIT_FAILED
+        finally:
+            build.pool.close()
+        for gate in build.failed_gates():
+            self._line(f"gate failed: {gate['model']}/{gate['variant']}: {gate['message']}")
+        if "report" in build.outcomes and build.outcomes["report"].done:
+            self._line(f"report: {closing.REPORT_FOLDER}/index.html")
+        counts = build.counts()
+        told = ("executed", "restored", "up_to_date", "failed")
+        self._line("quantbuild: " + ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in told))
+        return EXIT_FAILED if counts["failed"] or counts["blocked"] or build.failed_gates() else 0
+
+    def _say(self, outcome: Outcome) -> None:
+        if outcome.status == "executed":
+            self._line(f"  {outcome.step}  {outcome.seconds:.1f} s  ({'; '.join(outcome.reasons)})")
+        elif not outcome.done:
+            log = f"; log: {outcome.log}" if outcome.log else ""
+            self._line(f"  {outcome.step}  {outcome.status}: {outcome.message}{log}")
+
+    def _line(self, text: str) -> None:
+        # doit replaces sys.stdout while an action runs; the true one is written to, whole lines at a time.
+        with self._printing:
+            assert sys.__stdout__ is not None
+            sys.__stdout__.write(text + "\n")
+            sys.__stdout__.flush()
+
+    def _interrupted(self, number: int, _frame: object) -> None:
+        """End the workers and the process at once: finished steps have their records, the one in flight has none."""
+        self.build.pool.close()
+        os.write(2, f"\nquantbuild: interrupted by {signal.Signals(number).name}; finished steps are kept\n".encode())
+        os._exit(128 + number if number != signal.SIGINT else EXIT_INTERRUPTED)
+
+    def _take_lock(self) -> None:
+        """Take the workspace's lock, waiting for another build with a plain message."""
+        self._lock_file = (self.workspace.root / LOCK).open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock_file.seek(0)
+            other = self._lock_file.read()
+            self._line(f"quantbuild: another build runs in this workspace (pid {other}); waiting for it")
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+        self._lock_file.truncate(0)
+        self._lock_file.write(str(os.getpid()))
+        self._lock_file.flush()
+
+    # Cleaning ------------------------------------------------------------------------------------------------------
+
+    def _clean(self, task: str, dryrun: bool) -> None:
+        """Remove what a task's steps made, their records and what stands of it in dist/ (`doit clean`)."""
+        for path in self._paths_of(task):
+            full = self.workspace.root / path
+            if full.exists():
+                self._line(f"{'would remove' if dryrun else 'removed'} {path}")
+                if not dryrun:
+                    full.unlink()
+
+    def _paths_of(self, task: str) -> list[str]:
+        paths: list[str] = []
+        for step_id in self._steps_of(task):
+            step = self.build.step(step_id)
+            paths += [*step.outputs.values(), record_path(step)]
+            if step_id.startswith("quantize:"):
+                name = step_id.removeprefix("quantize:")
+                paths += [f"dist/{name}.tflite", f"dist/{name}.json"]
+        return paths
+
+    def observe_forget(self) -> None:
+        """Give `doit forget` its meaning: what doit's database is told to drop loses its record too."""
+        manager = Globals.dep_manager
+        if manager is None:
+            return
+        remove: Callable[[str], None] = manager.remove
+        remove_all: Callable[[], None] = manager.remove_all
+
+        def forget(task: str) -> None:
+            self._forget(task)
+            remove(task)
+
+        def forget_all() -> None:
+            for task in [*self.build.steps, *closing.CLOSING]:
+                self._forget(task)
+            remove_all()
+
+        manager.remove = forget
+        manager.remove_all = forget_all
+
+    def _forget(self, task: str) -> None:
+        if task in self.build.steps or task in closing.CLOSING:
+            for step_id in self._steps_of(task):
+                (self.workspace.root / record_path(self.build.step(step_id))).unlink(missing_ok=True)
+
+
+GROUPS = {
+    "convert": "source model → float32.tflite",
+    "calibrate": "ranges of every tensor on the calibration set, once a model",
+    "quantize": "make every variant, dist/ and the lock",
+    "evaluate": "every variant and float32 on the same evaluation samples",
+    "benchmark": "latency and memory of every variant on its devices",
+}
+CLOSING_DOCS = {
+    "check": "judge the gates; writes junit.xml and results.sarif",
+    "dist": "publish artifacts, contracts and the lock to dist/",
+    "report": "everything: build/report/index.html and report.json",
+}
+
+
+class Reporter:
+    """doit's reporter: quiet about tasks, since steps speak for themselves; it settles the exit code at the end."""
+
+    desc = "quantbuild's closing line and exit code"
+    shell_of_this_run: Shell
+
+    def __init__(self, outstream: IO[str], options: dict[str, Any]) -> None:
+        self._errors: list[str] = []
+        del outstream, options
+
+    def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
+        """Begin the run."""
+        del tasks, selected_tasks
+        self.shell_of_this_run.begin()
+
+    def get_status(self, task: Any) -> None:
+        """Nothing to say: whether a step is fresh is said when it is settled."""
+
+    def execute_task(self, task: Any) -> None:
+        """Nothing to say before a task: its steps are told when they are done."""
+
+    def add_success(self, task: Any) -> None:
+        """Nothing to say: an outcome was told when it was kept."""
+
+    def skip_uptodate(self, task: Any) -> None:
+        """Nothing to say: the closing line counts it."""
+
+    def skip_ignore(self, task: Any) -> None:
+        """Say that doit was told to ignore a task."""
+        self._errors.append(f"{task.name}: ignored, as `doit ignore` was told; `doit forget {task.name}` ends that")
+
+    def teardown_task(self, task: Any) -> None:
+        """No task has a teardown."""
+
+    def add_failure(self, task: Any, fail: Any) -> None:
+        """Keep a failure that is doit's or ours, never a step's."""
+        self._errors.append(f"{task.name}: {fail.get_msg()}")
+
+    def cleanup_error(self, exception: Any) -> None:
+        """Keep an error of doit's cleaning up."""
+        self._errors.append(exception.get_msg())
+
+    def runtime_error(self, message: str) -> None:
+        """Keep an error of doit's own."""
+        self._errors.append(message)
+
+    def complete_run(self) -> None:
+        """Settle the exit code, however doit was called."""
+        for error in self._errors:
+            sys.stderr.write(f"{error}\n")
+        code = self.shell_of_this_run.finish()
+        if code or self._errors:
+            raise SystemExit(code or EXIT_FAILED)
+
+
+def _with_signature(function: Callable[[str], bool]) -> Callable[[str], bool]:
+    """Return `function` with its signature at hand: doit inspects that of every such callable at every call."""
+
+    def settled(task: str) -> bool:
+        return function(task)
+
+    settled.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+    return settled

@@ -1,0 +1,1 @@
+"""One module a model source, found by its name."""

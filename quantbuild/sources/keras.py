@@ -1,0 +1,115 @@
+"""Model source: a Keras 3 file (.keras), read in safe mode and traced at batch 1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from quantbuild.errors import StepError
+from quantbuild.step import Job
+
+TOOLS: tuple[str, ...] = ("tensorflow", "keras", "ai-edge-litert", "flatbuffers", "numpy")
+WORKER = "tensorflow"
+
+REMEDY = 'save it with model.save("model.keras") under Keras 3, or model.export("folder") and source = "saved_model"'
+
+
+def convert(job: Job) -> bytes:
+    """Return the float32 .tflite of ``job.inputs["model"]``.
+
+    Inputs are named as in the model (a dict of inputs by its keys), outputs by their dict keys or the
+    layers that make them; ``input_shapes`` pins free dimensions.
+    """
+    from quantbuild.tflite import conversion
+
+    prepared, shapes = prepare(job)
+    return conversion.convert(prepared, shapes)
+
+
+def prepare(job: Job) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    """Return the TFLiteConverter, not yet run, and its static input shapes by name."""
+    _check_signature(job.parameters.get("signature"))
+    model = _load(job.inputs["model"])
+
+    import tensorflow as tf
+
+    from quantbuild.tflite import conversion, shapes
+
+    names = _input_names(model)
+    declared = {name: tuple(tensor.shape) for name, tensor in zip(names, model.inputs, strict=True)}
+    dtypes = {name: str(tensor.dtype) for name, tensor in zip(names, model.inputs, strict=True)}
+    static = shapes.pin(declared, job.parameters.get("input_shapes") or {})
+    # Keras 3 tracks its variables outside TensorFlow's tracking: handed over as a Keras model, the
+    # converter finds none of them and writes a model without weights.
+    holder = tf.Module()
+    holder.kept = [variable.value for variable in model.variables]
+    return conversion.converter(_serving(model, names), static, dtypes, holder), static
+
+
+def _serving(model: Any, names: list[str]) -> Any:
+    """Return the function that is traced: inputs by name in, outputs by name out, inference mode."""
+
+    def serve(**inputs: Any) -> dict[str, Any]:
+        from keras import tree
+
+        flat = [inputs[name] for name in names]
+        arguments = flat[0] if _is_single(model) else tree.pack_sequence_as(model.input, flat)
+        outputs = model(arguments, training=False)
+        return dict(zip(_output_names(model), tree.flatten(outputs), strict=True))
+
+    return serve
+
+
+def _input_names(model: Any) -> list[str]:
+    """Return one name per flattened input: a dict's keys, else the input layers' names."""
+    if not _is_single(model) and isinstance(model.input, dict):
+        return sorted(model.input)
+    return [tensor.name for tensor in model.inputs]
+
+
+def _output_names(model: Any) -> list[str]:
+    """Return one name per flattened output: a dict's keys, else the layers' names where they differ."""
+    if _is_single(model):
+        return [model.layers[-1].name]
+    if isinstance(model.output, dict):
+        return sorted(model.output)
+    names = list(model.output_names)
+    return names if len(set(names)) == len(names) else [f"output_{i}" for i in range(len(names))]
+
+
+def _is_single(model: Any) -> bool:
+    """Whether it is a Sequential model, which has no `input` of its own in Keras 3."""
+    import keras
+
+    return isinstance(model, keras.Sequential)
+
+
+def _load(path: str) -> Any:
+    import os
+    import zipfile
+    from pathlib import Path
+
+    if Path(path).is_dir():
+        raise StepError('it is a folder, not a .keras file; use source = "saved_model" for a SavedModel')
+    if not zipfile.is_zipfile(path):
+        raise StepError(f"it is no .keras file (a zip archive that Keras 3 writes); {REMEDY}")
+    with zipfile.ZipFile(path) as archive:
+        if not {"config.json", "model.weights.h5"} <= set(archive.namelist()):
+            raise StepError(f"the archive holds no Keras model (config.json, model.weights.h5); {REMEDY}")
+    # The manifest decides: a KERAS_BACKEND or keras.json of the user's must not choose another backend.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras
+
+    from quantbuild.tflite.conversion import first_line
+
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:  # Keras raises whatever a layer's constructor does
+        raise StepError(f"Keras {keras.__version__} cannot load it: {first_line(error)}; {REMEDY}") from error
+    if not getattr(model, "inputs", None):
+        raise StepError(f"the model was saved before it was built, so it has no inputs; call it once, then {REMEDY}")
+    return model
+
+
+def _check_signature(signature: str | None) -> None:
+    if signature not in (None, "serving_default"):
+        raise StepError(f'a .keras file has the signature "serving_default" only, not "{signature}"; remove the key')

@@ -1,0 +1,186 @@
+"""Intervals, quantiles and verdicts: numbers in, numbers out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from statistics import NormalDist
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Verdict = Literal["pass", "fail", "undecided", "not_measured"]
+Interval = tuple[float, float]
+
+RESAMPLES = 4000
+"""Resamples of the bootstrap: at 95 % a hundred lie beyond either end."""
+P99_FROM = 1000
+"""Fewest samples for a 99th percentile: ten lie beyond it."""
+# Below this many samples that differ, a bootstrap sees too few of them to know how often they come.
+_FEW_DIFFERENCES = 10
+_CHUNK = 1 << 22
+
+
+def verdict(loss_low: float | None, loss_high: float | None, limit: float) -> Verdict:
+    """Judge an interval: pass when all of it is within the limit, fail when all of it is beyond."""
+    if loss_low is None or loss_high is None:
+        return "undecided"
+    if loss_high <= limit:
+        return "pass"
+    return "fail" if loss_low > limit else "undecided"
+
+
+def paired_proportions(only_first: int, only_second: int, n: int, confidence: float) -> Interval:
+    """Return Tango's score interval for (`only_first` - `only_second`) / `n` of `n` paired yes/no samples.
+
+    The set of differences that a two-sided score test with the variance estimated under that
+    difference does not reject. Never empty or of width 0, even without a single discordant pair.
+    Source: T. Tango, Equivalence test and confidence interval for the difference in proportions for
+    the paired-sample design, Statistics in Medicine 17 (1998) 891-908.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    estimate = (only_first - only_second) / n
+
+    def score(difference: float) -> float:
+        return _tango_score(only_first, only_second, n, difference)
+
+    low = _bisect(lambda difference: score(difference) > z, -1.0, estimate)
+    high = _bisect(lambda difference: score(difference) >= -z, estimate, 1.0)
+    return low, high
+
+
+def proportion(successes: int, n: int, confidence: float) -> Interval:
+    """Return the exact interval of Clopper and Pearson (Biometrika 26, 1934) for `successes` of `n`."""
+    tail = (1 - confidence) / 2
+    counts = np.arange(n + 1)
+    coefficients = np.array([math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(n + 1)])
+
+    def at_least(count: int, p: float) -> float:
+        """Return the probability of `count` or more successes."""
+        if p in (0.0, 1.0):
+            return p if count else 1.0
+        logs = coefficients + counts * math.log(p) + (n - counts) * math.log1p(-p)
+        return float(np.exp(logs[count:]).sum())
+
+    low = 0.0 if successes == 0 else _bisect(lambda p: at_least(successes, p) < tail, 0.0, 1.0)
+    high = 1.0 if successes == n else _bisect(lambda p: at_least(successes + 1, p) < 1 - tail, 0.0, 1.0)
+    return low, high
+
+
+def paired_mean(first: NDArray[Any], second: NDArray[Any], confidence: float, *, seed: int = 0) -> Interval | None:
+    """Return an interval for mean(`first` - `second`) of paired per-sample scores; None where they cannot tell.
+
+    Scores that are all 0 or 1 go to `paired_proportions`. Others: the bias-corrected and accelerated
+    bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 14). Where fewer
+    than ten samples differ it is widened by what an exact interval for their share allows, times the
+    largest difference seen (without any: the spread of `first`), so that it is never [0, 0] because
+    the few samples at hand happened to agree.
+    """
+    if len(first) == 0:
+        return None
+    if is_binary(first) and is_binary(second):
+        only_first = int(np.count_nonzero(first > second))
+        only_second = int(np.count_nonzero(second > first))
+        return paired_proportions(only_first, only_second, len(first), confidence)
+    if len(first) < 2:
+        return None
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    low, high = bootstrap_mean(differences, confidence, seed=seed)
+    if np.count_nonzero(differences) >= _FEW_DIFFERENCES:
+        return low, high
+    size = float(np.abs(differences).max()) or float(np.ptp(first))
+    if size == 0:
+        return None
+    rise = proportion(int(np.count_nonzero(differences > 0)), len(differences), confidence)[1]
+    fall = proportion(int(np.count_nonzero(differences < 0)), len(differences), confidence)[1]
+    return min(low, -fall * size), max(high, rise * size)
+
+
+def bootstrap_mean(values: NDArray[Any], confidence: float, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Return the BCa bootstrap interval for the mean of `values` [n], n ≥ 2. The seed decides it alone."""
+    values = np.asarray(values, dtype=np.float64)
+    mean = float(values.mean())
+    deviations = values - mean
+    spread = float((deviations**2).sum())
+    if spread == 0:
+        return mean, mean
+    means = _resampled_means(values, seed, resamples)
+    normal = NormalDist()
+    below = (np.count_nonzero(means < mean) + np.count_nonzero(means == mean) / 2) / resamples
+    bias = normal.inv_cdf(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples))
+    # The jackknife's acceleration of a mean has this closed form: a sixth of the skewness over root n.
+    acceleration = float((deviations**3).sum()) / (6 * spread**1.5)
+
+    def end(z: float) -> float:
+        shifted = bias + z
+        return quantile(means, normal.cdf(bias + shifted / (1 - acceleration * shifted)))
+
+    z = normal.inv_cdf((1 + confidence) / 2)
+    return end(-z), end(z)
+
+
+def is_binary(scores: NDArray[Any]) -> bool:
+    """Whether every score is 0 or 1."""
+    return bool(np.isin(scores, (0, 1)).all())
+
+
+def quantile(values: NDArray[Any], share: float) -> float:
+    """Return the quantile of `values` [n], linear between neighbours."""
+    return float(np.quantile(values, share))
+
+
+def latency_summary(samples_ns: NDArray[Any]) -> dict[str, float | int | None]:
+    """Summarise one process's or more's invocations [n], in ns, as milliseconds; p99 None where too few."""
+    return {
+        "min": float(samples_ns.min()) / 1e6,
+        "p50": quantile(samples_ns, 0.5) / 1e6,
+        "p90": quantile(samples_ns, 0.9) / 1e6,
+        "p99": quantile(samples_ns, 0.99) / 1e6 if len(samples_ns) >= P99_FROM else None,
+        "n": len(samples_ns),
+    }
+
+
+def relative_range(values: list[float]) -> float:
+    """Return (largest - smallest) / median: how far repeated measurements lie apart."""
+    return (max(values) - min(values)) / float(np.median(values))
+
+
+def _tango_score(only_first: int, only_second: int, n: int, difference: float) -> float:
+    """Return the score statistic against a true `difference`; it falls as `difference` grows."""
+    numerator = only_first - only_second - n * difference
+    b = -only_first - only_second + (2 * n - only_first + only_second) * difference
+    c = -only_second * difference * (1 - difference)
+    # The maximum-likelihood share of "only second" under that difference.
+    share = (math.sqrt(max(b * b - 8 * n * c, 0.0)) - b) / (4 * n)
+    variance = n * (2 * share + difference * (1 - difference))
+    if variance <= 0:
+        return math.copysign(math.inf, numerator) if numerator else 0.0
+    return numerator / math.sqrt(variance)
+
+
+def _bisect(left_of: Callable[[float], bool], low: float, high: float) -> float:
+    """Return where `left_of` turns from true to false between `low` and `high`, to the last bit of a float."""
+    for _ in range(200):
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if left_of(middle) else (low, middle)
+    return (low + high) / 2
+
+
+def _resampled_means(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
+    """Return the means of `resamples` draws with replacement, as [resamples], in chunks of bounded memory.
+
+    Indices are PCG64's raw output modulo n: numpy promises that stream for every version, and the bias
+    of the modulo is below 2^-40.
+    """
+    n = len(values)
+    bits = np.random.PCG64(seed)
+    rows = max(_CHUNK // n, 1)
+    means = np.empty(resamples)
+    for start in range(0, resamples, rows):
+        stop = min(start + rows, resamples)
+        raw = np.asarray(bits.random_raw((stop - start) * n)).reshape(stop - start, n)
+        means[start:stop] = values[raw % n].mean(axis=1)
+    return means

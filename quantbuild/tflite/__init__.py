@@ -1,0 +1,1 @@
+"""Reading, editing and running .tflite flatbuffers."""

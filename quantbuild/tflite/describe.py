@@ -1,0 +1,114 @@
+"""Describes a .tflite from its flatbuffer alone: signature, ops, what stayed float, the runtime it needs."""
+
+from __future__ import annotations
+
+import collections
+import struct
+from typing import Any
+
+from quantbuild.errors import StepError
+from quantbuild.tflite import graph
+
+_FLOATS = frozenset({"FLOAT16", "BFLOAT16", "FLOAT32", "FLOAT64"})
+_BORDER = {"QUANTIZE": "inputs", "DEQUANTIZE": "outputs"}
+
+
+def read(data: bytes) -> graph.ModelT:
+    """Return the model of `data`. Raises StepError when the file is truncated or corrupt."""
+    try:
+        model = graph.read(data)
+        if not model.subgraphs:
+            raise StepError("the .tflite holds no graph; build it again")
+    except (struct.error, IndexError, ValueError, TypeError, AttributeError) as error:
+        raise StepError("the .tflite is truncated or corrupt; build it again") from error
+    return model
+
+
+def describe(data: bytes) -> dict[str, Any]:
+    """Return what an app needs to know of a .tflite, as JSON.
+
+    ``scale`` and ``zero_point`` are null where a tensor is not quantized. ``signature`` is "" for a file
+    without one, whose inputs and outputs then have their tensors' names.
+    """
+    model = read(data)
+    inputs, outputs = graph.signature_maps(model)
+    return {
+        "signature": (graph.signature_keys(model) or [""])[0],
+        "inputs": _ports(model, inputs),
+        "outputs": _ports(model, outputs),
+        "ops": operators(model),
+        "float_ops": float_ops(model),
+        "size_bytes": len(data),
+        "minimal_runtime": minimal_runtime(model),
+    }
+
+
+def operators(model: graph.ModelT) -> dict[str, int]:
+    """Return op name → count over every subgraph, sorted by name."""
+    counted = collections.Counter(name for part in model.subgraphs for name in graph.op_names(model, part))
+    return dict(sorted(counted.items()))
+
+
+def float_ops(model: graph.ModelT) -> list[dict[str, str]]:
+    """Return the ops that read or write float activations, as ``{"op", "name"}`` in execution order.
+
+    The name is that of the op's first output. QUANTIZE of a model input and DEQUANTIZE to a model output
+    are left out; those around an op that stayed float are not: they cost time too.
+    """
+    return [
+        {"op": name, "name": _output_name(part, operator)}
+        for part in model.subgraphs
+        for operator, name in zip(part.operators or [], graph.op_names(model, part), strict=True)
+        if _is_float(model, part, operator) and not _is_border(model, part, operator, name)
+    ]
+
+
+def minimal_runtime(model: graph.ModelT) -> str | None:
+    """Return the oldest TensorFlow Lite that runs it, as the converter noted it; None where it did not."""
+    for entry in model.metadata or []:
+        if entry.name in (b"min_runtime_version", "min_runtime_version"):
+            text = bytes(model.buffers[entry.buffer].data).split(b"\0")[0].decode("ascii", "replace")
+            return text or None
+    return None
+
+
+def _ports(model: graph.ModelT, tensors: dict[str, int]) -> list[dict[str, Any]]:
+    return [_port(name, graph.main(model).tensors[index]) for name, index in tensors.items()]
+
+
+def _port(name: str, tensor: graph.TensorT) -> dict[str, Any]:
+    how = tensor.quantization
+    quantized = how is not None and how.scale is not None and len(how.scale) == 1
+    return {
+        "name": name,
+        "tensor": graph.tensor_name(tensor),
+        "shape": list(graph.shape(tensor)),
+        "dtype": graph.type_name(tensor).lower(),
+        "scale": float(how.scale[0]) if quantized else None,
+        "zero_point": _zero_point(how) if quantized else None,
+    }
+
+
+def _zero_point(how: Any) -> int:
+    # A zero point of 0 may be left out of the file.
+    return int(how.zeroPoint[0]) if how.zeroPoint is not None and len(how.zeroPoint) else 0
+
+
+def _is_float(model: graph.ModelT, part: graph.SubGraphT, operator: graph.OperatorT) -> bool:
+    touched = graph.indices(operator.inputs) + graph.indices(operator.outputs)
+    tensors = [part.tensors[index] for index in touched if index >= 0]
+    return any(graph.type_name(t) in _FLOATS and not graph.is_constant(model, t) for t in tensors)
+
+
+def _is_border(model: graph.ModelT, part: graph.SubGraphT, operator: graph.OperatorT, name: str) -> bool:
+    """Whether it turns a model input into integers, or integers into a model output."""
+    side = _BORDER.get(name)
+    if side is None or part is not graph.main(model):
+        return False
+    ends = graph.indices(getattr(operator, side))
+    return bool(ends) and set(ends) <= set(graph.indices(getattr(part, side)))
+
+
+def _output_name(part: graph.SubGraphT, operator: graph.OperatorT) -> str:
+    outputs = graph.indices(operator.outputs)
+    return graph.tensor_name(part.tensors[outputs[0]]) if outputs else ""

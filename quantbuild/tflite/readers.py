@@ -1,0 +1,103 @@
+"""One interpreter that runs a sample and reads its statistics: from the edited graph, or from every tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantbuild.tflite.instrumentation import Instrumented, Kind, Layout
+from quantbuild.tflite.runtime import open_interpreter
+
+Feed: TypeAlias = dict[int, NDArray[Any]]
+"""Tensor index of a graph input → its value, in the tensor's own dtype and shape."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One sample's statistics of T tensors with C channels in all; moments None where not asked for."""
+
+    minima: NDArray[np.float32]
+    """[T]"""
+    maxima: NDArray[np.float32]
+    """[T]"""
+    means: NDArray[np.floating[Any]] | None
+    """[C]"""
+    powers: NDArray[np.floating[Any]] | None
+    """[T]"""
+
+    def is_finite(self) -> bool:
+        """Whether nothing is NaN or infinite. XNNPACK's minimum and maximum skip NaN; the moments keep it."""
+        parts = (self.minima, self.maxima, self.means, self.powers)
+        return all(bool(np.isfinite(part).all()) for part in parts if part is not None)
+
+
+class Reader(Protocol):
+    """One interpreter: runs a sample and reads its statistics. Not to be shared by threads."""
+
+    def read(self, feed: Feed) -> Reading:
+        """Raise RuntimeError when the interpreter cannot run the sample."""
+        ...
+
+
+class InGraph:
+    """Runs an instrumented graph under XNNPACK."""
+
+    def __init__(self, edited: Instrumented) -> None:
+        self._edited = edited  # the interpreter reads from its bytes and does not own them
+        self._interpreter = open_interpreter(edited.model)
+
+    def read(self, feed: Feed) -> Reading:
+        """Copy the packed results; float32."""
+        _run(self._interpreter, feed)
+        get, edited = self._interpreter.get_tensor, self._edited
+        return Reading(
+            minima=get(edited.minima),
+            maxima=get(edited.maxima),
+            means=None if edited.means is None else get(edited.means),
+            powers=None if edited.powers is None else get(edited.powers),
+        )
+
+
+class AllTensors:
+    """Runs the graph as it is with every tensor kept, and computes with NumPy in float64."""
+
+    def __init__(self, model: bytes, measured: Layout, kind: Kind) -> None:
+        self._model = model  # as above
+        self._measured = measured
+        self._kind = kind
+        self._interpreter = open_interpreter(model, preserve_all_tensors=True)
+
+    def values(self, feed: Feed) -> Iterator[NDArray[np.float32]]:
+        """Run a sample and give each measured tensor as [-1, its channels]; one without elements as zeros."""
+        _run(self._interpreter, feed)
+        for tensor, channels in zip(self._measured.tensors, self._measured.channels, strict=True):
+            value = self._interpreter.get_tensor(tensor)
+            yield value.reshape(-1, channels) if value.size else np.zeros((1, channels), np.float32)
+
+    def read(self, feed: Feed) -> Reading:
+        """Reduce every tensor in turn; moments in float64."""
+        minima, maxima, means, powers = [], [], [], []
+        for value in self.values(feed):
+            minima.append(value.min())
+            maxima.append(value.max())
+            if self._kind == "all":
+                means.append(value.mean(axis=0, dtype=np.float64))
+                powers.append(np.square(value, dtype=np.float64).mean())
+        return Reading(
+            minima=np.array(minima, np.float32),
+            maxima=np.array(maxima, np.float32),
+            means=np.concatenate(means) if means else None,
+            powers=np.array(powers, np.float64) if powers else None,
+        )
+
+
+def _run(interpreter: Any, feed: Feed) -> None:
+    """Run one sample from the initial state: an LSTM's state must not leak from the sample before."""
+    interpreter.reset_all_variables()
+    for tensor, value in feed.items():
+        interpreter.set_tensor(tensor, value)
+    interpreter.invoke()

@@ -1,0 +1,78 @@
+"""statistics.npz: what calibration measured, the one file that ranges and bias correction are computed from."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quantbuild.errors import StepError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Ranges and moments of T float32 activations over S samples. Arrays are named as in the file.
+
+    A tensor's place in these arrays is its *row*; its index in the flatbuffer is in `tensor_indices`.
+    Where only extremes were asked for, `channel_mean` and `power` are empty.
+    """
+
+    tensor_names: tuple[str, ...]
+    """[T] names in the main subgraph, graph inputs first, then in execution order; not always unique."""
+    tensor_indices: NDArray[np.int32]
+    """[T] index in the main subgraph."""
+    sample_indices: NDArray[np.int64]
+    """[S] numbers of the samples in the dataset, in the order in which they were read."""
+    sample_min: NDArray[np.float32]
+    """[S, T] each sample's smallest value."""
+    sample_max: NDArray[np.float32]
+    """[S, T] each sample's largest value."""
+    channel_offsets: NDArray[np.int64]
+    """[T + 1] row t's channels are ``channel_mean[channel_offsets[t]:channel_offsets[t + 1]]``."""
+    channel_mean: NDArray[np.float64]
+    """Mean over samples and all axes but the last."""
+    power: NDArray[np.float64]
+    """[T] mean of squares over samples and all axes."""
+
+    def minmax(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (low, high), each [T]: the extremes over all samples."""
+        return self.sample_min.min(axis=0), self.sample_max.max(axis=0)
+
+    def sample_mean(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return (low, high), each [T]: the means of the samples' own minima and maxima.
+
+        Clips what only a few samples reach. Never to be used for graph outputs or small tensors.
+        """
+        low = self.sample_min.mean(axis=0, dtype=np.float64)
+        high = self.sample_max.mean(axis=0, dtype=np.float64)
+        return low.astype(np.float32), high.astype(np.float32)
+
+    def rows(self) -> dict[int, int]:
+        """Return tensor index → row."""
+        return {int(tensor): row for row, tensor in enumerate(self.tensor_indices)}
+
+    def means(self, row: int) -> NDArray[np.float64]:
+        """Return the [C] channel means of one row."""
+        return self.channel_mean[self.channel_offsets[row] : self.channel_offsets[row + 1]]
+
+
+def write(path: Path, statistics: Statistics) -> None:
+    """Write deterministically: np.savez stores uncompressed members, all dated 1980-01-01."""
+    arrays = {field.name: getattr(statistics, field.name) for field in fields(Statistics)}
+    arrays["tensor_names"] = np.array(statistics.tensor_names, dtype=np.str_)
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def read(path: Path) -> Statistics:
+    """Raise StepError when the file is damaged or of another kind."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {field.name: file[field.name] for field in fields(Statistics)}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise StepError(f"{path.name}: no calibration statistics ({error}); delete it and run again") from error
+    arrays["tensor_names"] = tuple(str(name) for name in arrays["tensor_names"])
+    return Statistics(**arrays)

@@ -1,0 +1,85 @@
+"""What runs in a worker process: read a request, do the action, write the reply; one step at a time."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import queue
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+import msgspec
+
+from quantbuild.errors import StepError
+from quantbuild.step import Job
+from quantbuild.workers import Reply, Request
+
+
+def main() -> None:
+    """Serve requests from descriptor 0 until it closes; replies go to the descriptor named on the command line."""
+    replies = os.fdopen(int(sys.argv[1]), "wb", buffering=0)
+    requests: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    # A worker whose parent was killed must not live on. A thread that waits for end of file notices it while a step
+    # runs; PR_SET_PDEATHSIG would not do, since it fires when the parent's *thread* ends.
+    threading.Thread(target=_watch, args=(sys.stdin.fileno(), requests), daemon=True).start()
+    sys.path.append(str(Path.cwd()))  # for the user's own modules, which must not hide an installed one
+    while True:
+        request = msgspec.json.decode(requests.get(), type=Request)
+        _send_output_to(request.log)
+        reply = _do(request.job)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        replies.write(msgspec.json.encode(reply) + b"\n")
+
+
+def _watch(descriptor: int, requests: queue.SimpleQueue[bytes]) -> None:
+    with os.fdopen(descriptor, "rb", closefd=False) as stream:
+        for line in stream:
+            requests.put(line)
+    os._exit(0)
+
+
+def _send_output_to(log: str) -> None:
+    Path(log).parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _do(job: Job) -> Reply:
+    try:
+        action = importlib.import_module(f"quantbuild.actions.{job.action}")
+        values = action.run(job)
+        return Reply(values=values, resident_bytes=resident_bytes())
+    except StepError as error:
+        return Reply(error=f"{job.step}: {error}", resident_bytes=resident_bytes())
+    except MemoryError:
+        traceback.print_exc()
+        return Reply(error=f"{job.step}: out of memory; close other programs or use fewer samples")
+    except OSError as error:
+        traceback.print_exc()
+        return Reply(error=f"{job.step}: {error.strerror}: {error.filename}; see its log")
+    except Exception as error:  # noqa: BLE001 - the rim of a worker: the traceback goes to the log, one line to the user
+        traceback.print_exc()
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        return Reply(
+            error=f"{job.step}: {type(error).__name__}: {first}"[:500] + "; see its log",
+            unexpected=True,
+            resident_bytes=resident_bytes(),
+        )
+
+
+def resident_bytes() -> int:
+    """Return this process's resident memory in bytes, 0 where /proc does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+if __name__ == "__main__":
+    main()

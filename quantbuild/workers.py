@@ -1,0 +1,279 @@
+"""A pool of spawned worker processes, each doing one step at a time; a death, hang or kill costs that step alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from quantbuild.errors import StepError
+from quantbuild.step import Job
+
+Kind = Literal["light", "litert", "tensorflow"]
+
+# A worker is replaced once it holds this much: the TensorFlow converter leaks on every call (tensorflow#122598).
+RECYCLE_ABOVE_BYTES = 3 * 1024**3
+STEP_TIMEOUT_SECONDS = 3600.0
+
+WORKER_ENVIRONMENT = {
+    "CUDA_VISIBLE_DEVICES": "-1",
+    "KERAS_BACKEND": "tensorflow",
+    "PYTHONHASHSEED": "0",
+    "PYTHONUNBUFFERED": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "2",
+    "TF_USE_LEGACY_KERAS": "0",
+}
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What the parent writes to a worker: a job and the log its descriptors 1 and 2 go to."""
+
+    job: Job
+    log: str
+
+
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker writes back: values, or one line of error; and its resident memory in bytes."""
+
+    values: dict[str, Any] | None = None
+    error: str | None = None
+    unexpected: bool = False
+    resident_bytes: int = 0
+
+
+class _Worker:
+    """One process and its two pipes."""
+
+    def __init__(self, kind: Kind, root: Path) -> None:
+        self.kind = kind
+        reply_read, reply_write = os.pipe()
+        environment = {**os.environ, **WORKER_ENVIRONMENT}
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "quantbuild.worker_main", str(reply_write)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=(reply_write,),
+            cwd=root,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the workers
+        )
+        os.close(reply_write)
+        self._replies = os.fdopen(reply_read, "rb", buffering=0)
+
+    def ask(self, request: Request, timeout_seconds: float) -> Reply | None:
+        """Send a request and wait for its reply; None when the process died.
+
+        Raises:
+            TimeoutError: no reply came in time.
+        """
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(msgspec.json.encode(request) + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return None
+        line = self._read_line(time.monotonic() + timeout_seconds)
+        return msgspec.json.decode(line, type=Reply) if line.endswith(b"\n") else None
+
+    def _read_line(self, deadline: float) -> bytes:
+        data = b""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._replies, selectors.EVENT_READ)
+            while not data.endswith(b"\n"):
+                if not selector.select(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError
+                piece = self._replies.read(65536)
+                if not piece:
+                    break
+                data += piece
+        return data
+
+    def kill(self) -> None:
+        """End the process and whatever it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._close()
+
+    def stop(self) -> None:
+        """Let an idle worker end by itself."""
+        self._close()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def _close(self) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self._replies.close()
+
+
+class WorkerPool:
+    """Workers by kind, started when first needed and reused; `limits` bounds how many of a kind live at once."""
+
+    def __init__(self, root: Path, limits: dict[Kind, int]) -> None:
+        self._root = root
+        self._idle: dict[Kind, list[_Worker]] = {kind: [] for kind in limits}
+        self._busy: set[_Worker] = set()
+        self._slots = {kind: threading.Semaphore(limit) for kind, limit in limits.items()}
+        self._lock = threading.Lock()
+        self._closed = False
+        self.started: dict[Kind, int] = dict.fromkeys(limits, 0)
+
+    @contextlib.contextmanager
+    def slot(self, kind: Kind) -> Iterator[None]:
+        """Hold the right to one worker of `kind`."""
+        with self._slots[kind]:
+            yield
+
+    def run(self, kind: Kind, job: Job, log: Path, *, timeout_seconds: float = STEP_TIMEOUT_SECONDS) -> dict[str, Any]:
+        """Do `job` in a worker of `kind`; return the action's values.
+
+        Raises:
+            StepError: the step failed; the message says why in one line.
+        """
+        worker = self._take(kind)
+        try:
+            reply = worker.ask(Request(job=job, log=str(log)), timeout_seconds)
+        except TimeoutError:
+            self._drop(worker)
+            raise StepError(
+                f"{job.step}: no result after {timeout_seconds:.0f} s, its worker was stopped; see its log"
+            ) from None
+        except BaseException:
+            self._drop(worker)
+            raise
+        if reply is None:
+            self._drop(worker)
+            raise StepError(f"{job.step}: {_death(worker.process.returncode)}")
+        self._give_back(worker, reply)
+        if reply.error is not None:
+            raise StepError(reply.error)
+        return reply.values or {}
+
+    def close(self) -> None:
+        """Stop idle workers and kill busy ones."""
+        with self._lock:
+            self._closed = True
+            idle = [worker for workers in self._idle.values() for worker in workers]
+            busy = list(self._busy)
+            for workers in self._idle.values():
+                workers.clear()
+        for worker in busy:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(worker.process.pid, signal.SIGKILL)
+        for worker in idle:
+            worker.stop()
+
+    def _take(self, kind: Kind) -> _Worker:
+        with self._lock:
+            if self._closed:
+                raise StepError("the build is being stopped")
+            while self._idle[kind]:
+                worker = self._idle[kind].pop()
+                if worker.process.poll() is None:
+                    break
+                worker.kill()
+            else:
+                worker = _Worker(kind, self._root)
+                self.started[kind] += 1
+            self._busy.add(worker)
+            return worker
+
+    def _give_back(self, worker: _Worker, reply: Reply) -> None:
+        with self._lock:
+            self._busy.discard(worker)
+            keep = reply.resident_bytes < RECYCLE_ABOVE_BYTES and not self._closed
+            if keep:
+                self._idle[worker.kind].append(worker)
+        if not keep:
+            worker.stop()
+
+    def _drop(self, worker: _Worker) -> None:
+        worker.kill()
+        with self._lock:
+            self._busy.discard(worker)
+
+
+def _death(returncode: int | None) -> str:
+    if returncode is not None and returncode < 0:
+        number = -returncode
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = "unknown"
+        hint = ", often the sign that memory ran out" if number == signal.SIGKILL else ""
+        return f"its worker was ended by signal {number} ({name}{hint}); the other steps go on; see its log"
+    return f"its worker ended by itself with exit code {returncode}; the other steps go on; see its log"
+
+
+class Machine:
+    """Who may use this machine's processors: many steps at once, or one benchmark alone.
+
+    A benchmark waits until nothing else runs or hashes. Steps that are ready go first, so that the machine is drained
+    once at the end of a build and not before every benchmark.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._condition = threading.Condition()
+        self._slots = slots
+        self._running = 0
+        self._hashing = 0
+        self._waiting = 0
+        self._alone = False
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Hold one of the slots while nothing runs alone."""
+        with self._condition:
+            self._waiting += 1
+            self._condition.wait_for(lambda: not self._alone and self._running < self._slots)
+            self._waiting -= 1
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._running -= 1
+                self._condition.notify_all()
+
+    @contextlib.contextmanager
+    def hashing(self) -> Iterator[None]:
+        """Keep benchmarks from starting while files are being read; takes no slot."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._alone)
+            self._hashing += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._hashing -= 1
+                self._condition.notify_all()
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Have the machine alone."""
+        with self._condition:
+            self._condition.wait_for(
+                lambda: not self._alone and not self._running and not self._waiting and not self._hashing
+            )
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._alone = False
+                self._condition.notify_all()
