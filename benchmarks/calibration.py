@@ -59,7 +59,7 @@ def float_model() -> bytes:
     return bytes(tf.lite.TFLiteConverter.from_keras_model(network).convert())
 
 
-def contestants(model: bytes, tensor: int) -> dict[str, Run]:
+def contestants(model: bytes, tensor: int, converter: Any) -> dict[str, Run]:
     """Name → a function that runs a block of samples."""
     measured = instrumentation.layout(graph.read(model))
     ours = {kind: _in_graph(model, measured, kind) for kind in ("minmax", "all")}
@@ -71,7 +71,7 @@ def contestants(model: bytes, tensor: int) -> dict[str, Run]:
         "all_tensors": lambda block: [kept.read(feed) for feed in block],
         "litert_quantizer_profiler": _litert_quantizer(model, tensor, "CALIBRATION_PROFILER_BASED"),
         "litert_quantizer_default": _litert_quantizer(model, tensor, "CALIBRATION_PRESERVE_ALL_TENSORS"),
-        "converter": _converter(model, tensor),
+        "converter": lambda block: [converter.FeedTensor([feed[tensor]]) for feed in block],
     }
 
 
@@ -93,19 +93,13 @@ def _plain(model: bytes) -> Run:
     return run
 
 
-def _converter(model: bytes, tensor: int) -> Run:
-    """The calls that tf.lite.TFLiteConverter makes for a representative dataset, without the quantization."""
+def converter_calibrator(model: bytes) -> Any:
+    """What tf.lite.TFLiteConverter feeds a representative dataset to, ready for it; no quantization."""
     from tensorflow.lite.python.optimize.calibrator import Calibrator
 
     wrapper = Calibrator(model)._calibrator
     wrapper.Prepare([list(SHAPE)])
-
-    def run(block: list[Feed]) -> None:
-        for feed in block:
-            wrapper.FeedTensor([feed[tensor]])
-
-    run.ranges = wrapper.Calibrate  # type: ignore[attr-defined]
-    return run
+    return wrapper
 
 
 def _litert_quantizer(model: bytes, tensor: int, mode: str) -> Run:
@@ -175,14 +169,15 @@ def main() -> int:
     tensor = next(iter(graph.signature_maps(graph.read(model))[0].values()))
     images = np.random.default_rng(0).uniform(-1, 1, (count, *SHAPE)).astype(np.float32)
     feeds: list[Feed] = [{tensor: image} for image in images]
-    runs = contestants(model, tensor)
+    converter = converter_calibrator(model)
+    runs = contestants(model, tensor, converter)
     cpu_ms, results = measure(runs, [feeds[start : start + BLOCK] for start in range(0, count, BLOCK)])
     start = time.process_time()
-    calibrate(model, enumerate(feeds))
+    calibrate(model, enumerate(feeds), interpreters=1)
     whole_ms = (time.process_time() - start) * 1e3 / count
     report(cpu_ms, whole_ms)
     equal = bit_equal(results)
-    wrong = wrong_ranges(runs["converter"].ranges(), model, results["all_tensors"])  # type: ignore[attr-defined]
+    wrong = wrong_ranges(converter.Calibrate(), model, results["all_tensors"])
     print(json.dumps(summary(cpu_ms, whole_ms, equal, wrong, count)))
     return 0 if equal else 1
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,14 @@ from quantbuild.code import CodeDigests
 from quantbuild.digests import Digest, Digests, Stamp, sha256_of_file
 from quantbuild.errors import StepError
 from quantbuild.freshness import FORCED, KEY_SCHEMA, Reason, key_of, why_not_fresh
+from quantbuild.machine import Machine, processors
 from quantbuild.manifest.definitions import Workspace
 from quantbuild.outcome import Outcome
 from quantbuild.plan import plan, plug_in, record_path
 from quantbuild.record import RECORD_SCHEMA, Failure, Output, Record, Result, RunFacts, read_record, write_record
 from quantbuild.step import Job, Step
 from quantbuild.tools import cpu, versions
-from quantbuild.workers import Kind, Machine, WorkerPool
+from quantbuild.workers import Kind, WorkerPool
 
 STATE_FOLDER = "build/.state"
 LOG_FOLDER = "build/.logs"
@@ -36,6 +38,21 @@ class _Pending(msgspec.Struct, frozen=True):
     preimage: dict[str, Any]
     key: str
     reasons: tuple[Reason, ...]
+
+
+class _Clock:
+    """Adds up the seconds in which a step ran, without those in which it waited for its turn."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - started
 
 
 class Build:
@@ -163,43 +180,44 @@ class Build:
             self._pending[step.id] = _Pending(preimage, key_of(preimage), (FORCED,))
         pending = self._pending.pop(step.id)
         log = f"{LOG_FOLDER}/{step.id.replace(':', '.').replace('/', '.')}.log"
-        started = time.monotonic()
+        clock = _Clock()
         began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:
             (self.root / record_path(step)).unlink(missing_ok=True)
             (self.root / log).unlink(missing_ok=True)
-            result = self._perform(step, pending, log)
-            seconds = time.monotonic() - started
+            result = self._perform(step, pending, log, clock)
+            seconds = clock.seconds
             texts = tuple(reason.text() for reason in pending.reasons)
             facts = RunFacts(started=began, seconds=round(seconds, 3), reasons=texts, worker=log)
             record = Record(schema=RECORD_SCHEMA, step=step.id, result=result, failure=None, run=facts)
             write_record(self.root / record_path(step), record)
         except (StepError, OSError) as error:
-            seconds = time.monotonic() - started
-            self._fail(step, error, pending=pending, log=log, seconds=seconds, began=began)
+            self._fail(step, error, pending=pending, log=log, seconds=clock.seconds, began=began)
             return
         self._note_made(result)
         self._close(Outcome(step=step.id, status="executed", reasons=texts, result=result, log=log, seconds=seconds))
 
-    def _perform(self, step: Step, pending: _Pending, log: str) -> Result:
+    def _perform(self, step: Step, pending: _Pending, log: str, clock: _Clock) -> Result:
         if step.action == "dist":
             values: dict[str, Any] = {}
-            with self.machine.shared():
+            with self.machine.shared(), clock.running():
                 paths = dist_action.publish(self.root, step.parameters, _paths(step), partial=False)
             outputs = {path: self._output(path, self.root / path) for path in paths}
         else:
-            values, outputs = self._in_worker(step, pending, log)
+            values, outputs = self._in_worker(step, pending, log, clock)
         for output in outputs.values():
             self.digests.remember(output.path, output.sha256)
         return Result(key=pending.key, preimage=pending.preimage, outputs=outputs, values=values)
 
-    def _in_worker(self, step: Step, pending: _Pending, log: str) -> tuple[dict[str, Any], dict[str, Output]]:
+    def _in_worker(
+        self, step: Step, pending: _Pending, log: str, clock: _Clock
+    ) -> tuple[dict[str, Any], dict[str, Output]]:
         stamps = self._stamps(step, pending)
         scratch = self.root / SCRATCH_FOLDER / step.id.replace(":", ".").replace("/", ".")
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         try:
-            values = self._work(step, scratch, self.root / log)
+            values = self._work(step, scratch, self.root / log, clock)
             if self._stamps(step, pending) != stamps:
                 raise StepError(f"{step.id}: one of its inputs was edited while it ran; run the build again")
             made = {role: self._checked(step, scratch / Path(path).name) for role, path in step.outputs.items()}
@@ -212,7 +230,7 @@ class Build:
             shutil.rmtree(scratch, ignore_errors=True)
         return values, outputs
 
-    def _work(self, step: Step, scratch: Path, log: Path) -> dict[str, Any]:
+    def _work(self, step: Step, scratch: Path, log: Path, clock: _Clock) -> dict[str, Any]:
         """Do the step's action in a worker; a .tflite is then loaded and invoked in another one before it counts."""
         job = Job(
             step=step.id,
@@ -225,18 +243,18 @@ class Build:
         )
         if step.action == "benchmark":
             exclusive: bool = plug_in("runners", step.parameters["runner"]).EXCLUSIVE
-            with self.machine.exclusive() if exclusive else self.machine.shared():
+            with self.machine.exclusive() if exclusive else self.machine.shared(), clock.running():
                 return self.pool.run("light", job, log)
-        values = self._run_shared(worker_kind(step), job, log)
+        values = self._run_shared(worker_kind(step), job, log, clock)
         if "description" in step.outputs:
             probe = msgspec.structs.replace(
                 job, action="probe", parameters={"runtime": True}, inputs={"model": job.outputs["model"]}
             )
-            self._run_shared("litert", probe, log)
+            self._run_shared("litert", probe, log, clock)
         return values
 
-    def _run_shared(self, kind: Kind, job: Job, log: Path) -> dict[str, Any]:
-        with self.pool.slot(kind), self.machine.shared():
+    def _run_shared(self, kind: Kind, job: Job, log: Path, clock: _Clock) -> dict[str, Any]:
+        with self.pool.slot(kind), self.machine.shared(), clock.running():
             return self.pool.run(kind, job, log)
 
     def _stamps(self, step: Step, pending: _Pending) -> list[tuple[tuple[str, Stamp], ...]]:
@@ -289,6 +307,7 @@ class Build:
         if before is not None and before.status == "executed" and outcome.status == "up_to_date":
             return  # dist is asked for twice where verdicts come later; it counts once, by what it did
         self.outcomes[outcome.step] = outcome
+        self.machine.settled(outcome.step)
         self._tell(outcome)
 
     def verdicts(self) -> dict[str, str | None]:
@@ -377,11 +396,6 @@ def device_fingerprint(step: Step) -> Mapping[str, str]:
     runner = plug_in("runners", step.runner)
     fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(step.parameters["options"], runner.Options))
     return fingerprint
-
-
-def processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:

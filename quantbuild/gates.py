@@ -132,9 +132,7 @@ def _slice(
     return {**found, "loss": loss_of(evaluation, found), "loss_low": low, "loss_high": high}
 
 
-def _row(
-    name: str, limit: Any, value: Any, judged: Verdict, message: str, *, device: str | None = None
-) -> Row:
+def _row(name: str, limit: Any, value: Any, judged: Verdict, message: str, *, device: str | None = None) -> Row:
     return {
         "name": name,
         "device": device,

@@ -14,15 +14,16 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from doit import Globals
 
 from quantbuild import closing
-from quantbuild.build import STATE_FOLDER, Build, processors
+from quantbuild.build import STATE_FOLDER, Build
 from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError
+from quantbuild.machine import processors
 from quantbuild.manifest.definitions import Workspace
 from quantbuild.manifest.loading import load
 from quantbuild.outcome import Outcome
@@ -34,6 +35,7 @@ EXIT_INTERRUPTED = 130
 # More threads than processors: those that wait for the TensorFlow worker or for the machine alone must not keep ready
 # steps from running. What really runs at once is bounded by ``Machine``.
 THREADS_PER_PROCESSOR = 3
+MOST_WAITING_BENCHMARKS = 32
 
 TaskDict = dict[str, Any]
 
@@ -62,12 +64,13 @@ def tasks() -> dict[str, Any]:
     class BoundReporter(Reporter):
         shell_of_this_run = shell
 
+    benchmarks = sum(step.action == "benchmark" for step in shell.build.steps.values())
     return {
         "DOIT_CONFIG": {
             "backend": "sqlite3",
             "dep_file": DATABASE,
             "default_tasks": ["report"],
-            "num_process": THREADS_PER_PROCESSOR * processors(),
+            "num_process": THREADS_PER_PROCESSOR * processors() + min(benchmarks, MOST_WAITING_BENCHMARKS),
             "par_type": "thread",
             "reporter": BoundReporter,
             "verbosity": 0,
@@ -156,12 +159,13 @@ class Shell:
 
     # Run -----------------------------------------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Take the workspace's lock and answer signals by ending the workers."""
+    def begin(self, tasks: Mapping[str, Any], selected: Sequence[str]) -> None:
+        """Take the workspace's lock, answer signals by ending the workers, and let benchmarks come last."""
         self._take_lock()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._interrupted)
         atexit.register(self.build.pool.close)
+        self.build.machine.expect(_before_benchmarks(tasks, selected))
 
     def finish(self) -> int:
         """Publish, keep the state, print the closing lines; return the exit code."""
@@ -290,8 +294,7 @@ class Reporter:
 
     def initialize(self, tasks: dict[str, Any], selected_tasks: list[str]) -> None:
         """Begin the run."""
-        del tasks, selected_tasks
-        self.shell_of_this_run.begin()
+        self.shell_of_this_run.begin(tasks, selected_tasks)
 
     def get_status(self, task: Any) -> None:
         """Nothing to say: whether a step is fresh is said when it is settled."""
@@ -331,6 +334,21 @@ class Reporter:
         code = self.shell_of_this_run.finish()
         if code or self._errors:
             raise SystemExit(code or EXIT_FAILED)
+
+
+def _before_benchmarks(tasks: Mapping[str, Any], selected: Sequence[str]) -> set[str]:
+    """Return the steps of a run that are no benchmarks and need none: benchmarks let them go first."""
+    needs_benchmark: dict[str, bool] = {}
+
+    def visit(name: str) -> bool:
+        if name not in needs_benchmark:
+            needed = [visit(dependency) for dependency in tasks[name].task_dep]
+            needs_benchmark[name] = name.startswith("benchmark:") or any(needed)
+        return needs_benchmark[name]
+
+    for name in selected:
+        visit(name)
+    return {name for name, late in needs_benchmark.items() if not late and name not in GROUPS}
 
 
 def _with_signature(function: Callable[[str], bool]) -> Callable[[str], bool]:

@@ -59,12 +59,9 @@ def _do(job: Job) -> Reply:
     except MemoryError:
         traceback.print_exc()
         return Reply(error=f"{job.step}: out of memory; close other programs or use fewer samples")
-    except OSError as error:
-        traceback.print_exc()
-        return Reply(error=f"{job.step}: {error.strerror}: {error.filename}; see its log")
     except Exception as error:  # noqa: BLE001 - the rim of a worker: the traceback goes to the log, one line to the user
         traceback.print_exc()
-        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        first = next(iter(str(error).strip().splitlines()), "")
         return Reply(
             error=f"{job.step}: {type(error).__name__}: {first}"[:500] + "; see its log",
             unexpected=True,

@@ -161,9 +161,7 @@ def _class_scores(outputs: Outputs) -> NDArray[Any] | None:
     return None
 
 
-def _write(
-    job: Job, samples: Samples, indices: list[int], tally: _Tally, kept: dict[str, Rows]
-) -> dict[str, Any]:
+def _write(job: Job, samples: Samples, indices: list[int], tally: _Tally, kept: dict[str, Rows]) -> dict[str, Any]:
     from quantbuild import sample_file
 
     names = None if samples.slices is None else [samples.slices[index] for index in indices]

@@ -21,7 +21,7 @@ from quantbuild.manifest.checks import (
 )
 from quantbuild.manifest.definitions import Dataset, Device, Gate, Model, Settings, Variant, written_keys
 from quantbuild.manifest.locate import KeyPath
-from quantbuild.manifest.problems import key_text, kind_of, quoted, unknown, unknown_key
+from quantbuild.manifest.problems import key_text, kind_of, nearest, quoted, unknown, unknown_key
 from quantbuild.manifest.walk import convert
 
 Plugged = TypeVar("Plugged", Dataset, Device, Variant)
@@ -132,6 +132,8 @@ def _merged_gate(model_gate: Any, variant_gate: Any) -> Gate:
 def _options(table: Table, definition: type[Struct], path: KeyPath, kind: Kind, context: Context) -> Struct | None:
     """Return the keys that `definition` leaves over as the `Options` of the plug-in that the table names."""
     plugin = table.get(kind.selector)
+    if kind.selector not in table:
+        _check_misspelt(table, definition, path, context)
     if not isinstance(plugin, str):
         return None  # missing or no text: the definition's own check says so
     if plugin not in kind.plugins:
@@ -141,6 +143,14 @@ def _options(table: Table, definition: type[Struct], path: KeyPath, kind: Kind, 
     rest = {key: value for key, value in table.items() if key not in own_keys}
     options: Struct | None = convert(rest, kind.plugins[plugin].Options, path, context.problems, beside=own_keys)
     return options
+
+
+def _check_misspelt(table: Table, definition: type[Struct], path: KeyPath, context: Context) -> None:
+    """Note keys that look like a misspelt key of `definition`; without a plug-in no other key can be judged."""
+    own_keys = _OWN_KEYS[definition]
+    for key in table:
+        if key not in own_keys and nearest(key, own_keys):
+            context.add((*path, key), unknown_key(key, own_keys))
 
 
 def _own(table: Table, definition: type[Plugged], path: KeyPath, given: Table, context: Context) -> Plugged | None:

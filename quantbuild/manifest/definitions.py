@@ -26,7 +26,13 @@ LABEL_METRICS = frozenset({"top1", "top5", "mae", "mse"})
 METRIC_PATTERN = rf"^({'|'.join(METRICS)}|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)$"
 
 Text = Annotated[str, Meta(min_length=1)]
-RelativePath = Annotated[Text, Meta(extra_json_schema={"not": {"pattern": r"^([/\\]|[A-Za-z]:)"}})]
+RelativePath = Annotated[
+    Text,
+    Meta(
+        extra_json_schema={"not": {"pattern": r"^([/\\]|[A-Za-z]:)"}},
+        extra={"words": "a path relative to the root"},
+    ),
+]
 Ratio = Annotated[float, Meta(gt=0)]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 
@@ -92,7 +98,9 @@ class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scheme: Annotated[Text, Meta(description="How it is quantized: one module in quantbuild/schemes/.")]
     options: Any
     """The scheme's own `Options`, defaults filled in."""
-    gate: Annotated[Gate, Meta(description="Limits of this variant; key by key over the model's.")] = Gate()
+    gate: Annotated[
+        Gate, Meta(description="Limits of this variant; key by key over the model's.", extra={"words": "a table"})
+    ] = Gate()
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,10 +144,10 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
-    gate: Annotated[Gate, Meta(description="Limits of every variant.")] = Gate()
-    variants: Annotated[dict[str, Variant], Meta(description="The variants, by name.")] = field(
-        name="variant", default_factory=dict
-    )
+    gate: Annotated[Gate, Meta(description="Limits of every variant.", extra={"words": "a table"})] = Gate()
+    variants: Annotated[
+        dict[str, Variant], Meta(description="The variants, by name.", extra={"words": "tables by name"})
+    ] = field(name="variant", default_factory=dict)
 
     def shipped(self) -> dict[str, str]:
         """Purpose to variant; `default` is dist/MODEL/model.tflite. Empty where nothing is shipped."""
@@ -181,7 +189,7 @@ class Cache(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What holds for the whole workspace."""
 
-    cache: Annotated[Cache, Meta(description="The local and the shared cache.")] = Cache()
+    cache: Annotated[Cache, Meta(description="The local and the shared cache.", extra={"words": "a table"})] = Cache()
 
 
 class Workspace(Struct, frozen=True, kw_only=True):

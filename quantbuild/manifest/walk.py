@@ -68,7 +68,7 @@ def _walk_table(
             walk_value(table[key], field.type, (*path, key), problems)
         elif field.required:
             words = type_words(field.type)
-            problems.append(Problem(path, f"missing key {quoted(key)}; add {key} = {words}"))
+            problems.append(Problem(path, f"missing key {quoted(key)}; add {key}, {words}"))
     if len(problems) == before:
         problems.append(_of_whole(message, path, fields))
 

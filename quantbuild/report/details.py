@@ -33,7 +33,7 @@ class Detail:
     tensors: tuple[tuple[str, str, str, str, str], ...]
     """Direction, name, shape, type, quantization of every input and output."""
     ops: tuple[tuple[str, str], ...] | None
-    float_ops: tuple[str, ...] | None
+    float_ops: tuple[str, ...]
     float_ops_text: str
     slices: tuple[tuple[str, str, str, str, str], ...]
     """Name, samples, figure, float32's figure and loss with its interval."""
@@ -64,7 +64,8 @@ def detail(model: Json, variant: Json) -> Detail:
     """Return what is known of a variant's file."""
     artifact = variant["artifact"] or {}
     float_ops = artifact.get("float_ops")
-    shown = None if float_ops is None else tuple(f"{op['op']} {op['name']}" for op in float_ops[:FLOAT_OPS_SHOWN])
+    # Every operation of float32 is in float: its histogram says as much.
+    listed = [] if variant["scheme"] == "float32" else (float_ops or [])[:FLOAT_OPS_SHOWN]
     ops = artifact.get("ops")
     return Detail(
         variant=variant["name"],
@@ -77,7 +78,7 @@ def detail(model: Json, variant: Json) -> Detail:
             for tensor in artifact.get(key) or ()
         ),
         ops=None if ops is None else tuple((op, units.count(ops[op])) for op in sorted(ops, key=lambda op: -ops[op])),
-        float_ops=shown,
+        float_ops=tuple(f"{op['op']} {op['name']}" for op in listed),
         float_ops_text=_float_ops_text(variant, float_ops),
         slices=tuple(_slice(found, model["metric"]) for found in (variant["accuracy"] or {}).get("slices") or ()),
         trials=_trials(variant["search"]),
@@ -104,7 +105,8 @@ def _facts(variant: Json, artifact: Json) -> Facts:
 
 def _pairs(pairs: Json) -> str:
     return (
-        f"both right on {units.count(pairs['both_right'])}, only float32 on {units.count(pairs['only_float32_right'])}, "
+        f"both right on {units.count(pairs['both_right'])}, "
+        f"only float32 on {units.count(pairs['only_float32_right'])}, "
         f"only this variant on {units.count(pairs['only_variant_right'])}, "
         f"neither on {units.count(pairs['both_wrong'])}"
     )
@@ -220,4 +222,4 @@ def text_of(value: Any) -> str:
         return ", ".join(f"{key} = {text_of(each)}" for key, each in value.items())
     if isinstance(value, list | tuple):
         return "[" + ", ".join(text_of(each) for each in value) + "]" if value else ""
-    return str(value)
+    return str(value).replace("-", units.MINUS) if isinstance(value, int) else str(value)

@@ -44,7 +44,14 @@ def _model(model: Json, results: Mapping[str, Json], check: Json, outcomes: Mapp
         "source": model["source"],
         "devices": model["devices"],
         "variants": [
-            _variant(model, variant, judged.get(variant["name"], {}), results, outcomes, float32_size)
+            _variant(
+                model,
+                variant,
+                judged=judged.get(variant["name"], {}),
+                results=results,
+                outcomes=outcomes,
+                float32_size=float32_size,
+            )
             for variant in model["variants"]
         ],
     }
@@ -53,6 +60,7 @@ def _model(model: Json, results: Mapping[str, Json], check: Json, outcomes: Mapp
 def _variant(
     model: Json,
     variant: Json,
+    *,
     judged: Json,
     results: Mapping[str, Json],
     outcomes: Mapping[str, Json],

@@ -35,24 +35,30 @@ def specification(model: Mapping[str, Any]) -> Json | None:
     title = wording.metric_title(model["metric"])
     unit = " (%)" if model["metric"] in units.FRACTION_METRICS else ""
     limit = _limit(model, points)
+    size, figure = _size_axis(points), _figure_axis(f"{title}{unit}", points, limit)
+    # Every layer names its own axes: Vega-Lite merges a shared encoding into a layer's key by key, and a constant
+    # merged with a field is neither.
+    place = {"x": size, "y": figure}
     return {
         "width": "container",
-        "height": 300,
+        "height": 320,
         "autosize": {"type": "fit", "contains": "padding"},
         "background": None,
         "data": {"values": points},
-        "encoding": {"x": _size_axis(points), "y": _figure_axis(f"{title}{unit}", points, limit)},
         "layer": [
-            _line([points[0]["figure"]], "float32", "css:--reference", [6, 4]),
-            *([_line([limit], "limit", "css:--fail", [2, 3])] if limit is not None else []),
-            {"mark": {"type": "rule", "strokeWidth": 1.5, "opacity": 0.7}, "encoding": {**_spread(), **_coloured()}},
+            *_line(points[0]["figure"], "float32", "css:--reference", [6, 4], figure),
+            *([] if limit is None else _line(limit, "limit", "css:--fail", [2, 3], figure)),
+            {
+                "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.6},
+                "encoding": {"x": size, "y": {**figure, "field": "low"}, "y2": {"field": "high"}, **_coloured()},
+            },
             {
                 "mark": {"type": "point", "filled": True, "size": 130, "opacity": 0.9},
-                "encoding": {**_coloured(), "shape": _scale(2), "tooltip": _tooltip(title)},
+                "encoding": {**place, **_coloured(), "shape": _scale(2), "tooltip": _tooltip(title)},
             },
-            _labels(),
+            _labels(place),
         ],
-        "config": {"view": {"stroke": None}, "font": "css:--font"},
+        "config": {"view": {"stroke": None}, "font": "css:--font", "axis": {"labelFontSize": 12, "titleFontSize": 12}},
     }
 
 
@@ -117,7 +123,7 @@ def _label(points: list[Json]) -> None:
             leaders.append(point | {"names": [point["variant"]]})
         else:
             leader["names"].append(point["variant"])
-    by_name = {leader["variant"]: ", ".join(leader["names"]) for leader in leaders}
+    by_name = {leader["variant"]: "\n".join(leader["names"]) for leader in leaders}
     for point in points:
         point["label"] = by_name.get(point["variant"], "")
         # A label to the right of the rightmost points would leave the plot.
@@ -159,29 +165,23 @@ def _axis_colours() -> Json:
     return {"labelColor": muted, "titleColor": muted, "tickColor": "css:--line", "domainColor": "css:--line"}
 
 
-def _line(values: list[float], name: str, colour: str, dash: list[int]) -> Json:
-    """Return a horizontal line across the plot with its name at the left end."""
-    level = {"y": {"datum": values[0]}}
-    return {
-        "data": {"values": [{}]},
-        "layer": [
-            {
-                "mark": {"type": "rule", "color": colour, "strokeDash": dash, "opacity": 0.8},
-                "encoding": {"x": {"value": 0}, "x2": {"value": "width"}, **level},
-            },
-            {
-                "mark": {
-                    "type": "text", "text": name, "color": colour, "align": "left", "baseline": "bottom",
-                    "dx": 4, "dy": -3, "fontSize": 11,
-                },
-                "encoding": {"x": {"value": 0}, **level},
-            },
-        ],
-    }  # fmt: skip
-
-
-def _spread() -> Json:
-    return {"y": {"field": "low", "type": "quantitative"}, "y2": {"field": "high"}}
+def _line(value: float, name: str, colour: str, dash: list[int], figure: Json) -> list[Json]:
+    """Return two layers: a horizontal line across the plot, and its name at the left end."""
+    level = {key: each for key, each in figure.items() if key != "field"} | {"datum": value}
+    rule = {"type": "rule", "color": colour, "strokeDash": dash, "opacity": 0.8}
+    text = {"type": "text", "text": name, "color": colour, "align": "left", "baseline": "bottom", "fontSize": 11}
+    return [
+        {
+            "data": {"values": [{}]},
+            "mark": rule,
+            "encoding": {"x": {"value": 0}, "x2": {"value": "width"}, "y": level},
+        },
+        {
+            "data": {"values": [{}]},
+            "mark": {**text, "dx": 4, "dy": -3},
+            "encoding": {"x": {"value": 0}, "y": level},
+        },
+    ]
 
 
 def _coloured() -> Json:
@@ -200,11 +200,11 @@ def _tooltip(title: str) -> list[Json]:
     return [{"field": field, "type": "nominal", "title": heading} for field, heading in shown]
 
 
-def _labels() -> Json:
+def _labels(place: Json) -> Json:
     return {
         "mark": {
-            "type": "text", "baseline": "bottom", "dy": -6, "fontSize": 12, "fontWeight": 600,
+            "type": "text", "baseline": "bottom", "lineBreak": "\n", "dy": -6, "fontSize": 12, "fontWeight": 600,
             "align": {"expr": "datum.side"}, "dx": {"expr": "datum.side === 'left' ? 9 : -9"}, "color": "css:--text",
         },
-        "encoding": {"text": {"field": "label", "type": "nominal"}},
+        "encoding": {**place, "text": {"field": "label", "type": "nominal"}},
     }  # fmt: skip

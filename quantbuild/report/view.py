@@ -7,26 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantbuild import units
-from quantbuild.report import details, plot, wording
+from quantbuild.report import cells, details, plot, wording
+from quantbuild.report.cells import Cell
 from quantbuild.report.details import Detail, Place, Step
 from quantbuild.report.wording import Mark
 
 Json = Mapping[str, Any]
 FLOAT32 = "float32"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cell:
-    """One cell of the table of variants: its heading again (for narrow screens), the figure, and small print."""
-
-    heading: str
-    text: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def missing(self) -> bool:
-        """Whether there is no figure to show."""
-        return self.text == units.NOT_MEASURED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +53,9 @@ class ModelView:
     plot: dict[str, Any] | None
     plot_text: str
     gates: tuple[GateRow, ...]
+    gates_summary: str
+    gates_open: bool
+    """Whether some limit does not simply hold, so that the list is worth unfolding."""
     details: tuple[Detail, ...]
     places: tuple[Place, ...]
 
@@ -103,7 +93,9 @@ def page(report: Json) -> Page:
     failing, undecided, passing = (kinds.count(kind) for kind in ("fail", "undecided", "pass"))
     unjudged = len(kinds) - failing - undecided - passing
     other = details.failures_elsewhere(report["steps"])
-    failures = [_reason(model, variant) for (model, variant), kind in zip(rows, kinds, strict=True) if kind == "fail"]
+    # What could not be made comes before what was made and judged: it may be the cause.
+    failed = [row for row, kind in zip(rows, kinds, strict=True) if kind == "fail"]
+    failures = [_reason(*row) for row in sorted(failed, key=lambda row: row[1]["error"] is None)]
     doubts = [
         _reason(model, variant) for (model, variant), kind in zip(rows, kinds, strict=True) if kind == "undecided"
     ]
@@ -119,7 +111,7 @@ def page(report: Json) -> Page:
         headline=_headline(failing + len(other), undecided, passing, len(kinds)),
         mark=wording.FAIL if failing or other else wording.UNDECIDED if undecided else wording.PASS,
         tiles=tuple(tile for tile in tiles if tile.number != "0" or tile.kind in ("pass", "fail")),
-        failures=tuple(failures + other),
+        failures=tuple(other + failures),
         doubts=tuple(doubts),
         models=tuple(_model(model) for model in report["models"]),
         steps=details.steps(report["steps"]),
@@ -148,49 +140,57 @@ def _headline(failing: int, undecided: int, passing: int, total: int) -> str:
 
 def _reason(model: Json, variant: Json) -> str:
     """Return in one sentence what is wrong with a variant, with its name."""
-    return f"{model['name']}/{variant['name']}: {_remark(model, variant)}"
+    return f"{model['name']}/{variant['name']} {_remark(model, variant)}"
 
 
 def _remark(model: Json, variant: Json) -> str:
     if variant["error"] is not None:
         what = "could not be built" if variant["artifact"] is None else "was built, but not everything was measured"
-        return f"{what}. {variant['error']}"
+        return f"{what}: {variant['error']}"
     wrong = [gate for gate in variant["gates"] if gate.get("fails") or gate["verdict"] == "fail"]
     doubtful = [gate for gate in variant["gates"] if gate["verdict"] == "undecided"]
-    return "; ".join(_gate_sentence(gate, model, variant) for gate in wrong or doubtful)
-
-
-def _gate_sentence(gate: Json, model: Json, variant: Json) -> str:
-    value = wording.gate_value(gate, model["metric"], variant)
-    limit = wording.gate_limit(gate, model["metric"])
-    return f"{wording.gate_title(gate)}: {value}, allowed: {limit}"
+    return "; ".join(wording.gate_sentence(gate, model["metric"], variant) for gate in wrong or doubtful) + "."
 
 
 def _model(model: Json) -> ModelView:
     specification = plot.specification(model)
     rows = tuple(_row(model, variant) for variant in model["variants"])
+    gates = _gates(model)
     return ModelView(
         name=model["name"],
         anchor=f"model-{model['name']}",
         summary=_summary(model),
-        headings=("Variant", *(cell.heading for cell in rows[0].cells), "Verdict"),
+        headings=("Variant", "Verdict", *(cell.heading for cell in rows[0].cells)),
         rows=rows,
         plot=specification,
         plot_text=_plot_text(model) if specification is not None else "",
-        gates=tuple(
-            GateRow(
-                variant=variant["name"],
-                title=wording.gate_title(gate),
-                limit=wording.gate_limit(gate, model["metric"]),
-                value=wording.gate_value(gate, model["metric"], variant),
-                mark=wording.gate_mark(gate),
-            )
-            for variant in model["variants"]
-            for gate in variant["gates"]
-        ),
+        gates=gates,
+        gates_summary=_gates_summary(gates),
+        gates_open=any(gate.mark.kind != "pass" for gate in gates),
         details=tuple(details.detail(model, variant) for variant in model["variants"]),
         places=details.places(model),
     )
+
+
+def _gates(model: Json) -> tuple[GateRow, ...]:
+    return tuple(
+        GateRow(
+            variant=variant["name"],
+            title=wording.gate_title(gate),
+            limit=wording.gate_limit(gate, model["metric"]),
+            value=wording.gate_value(gate, model["metric"], variant),
+            mark=wording.gate_mark(gate),
+        )
+        for variant in model["variants"]
+        for gate in variant["gates"]
+    )
+
+
+def _gates_summary(gates: tuple[GateRow, ...]) -> str:
+    """Return how many limits there are and how many do not simply hold."""
+    words = [gate.mark.word for gate in gates]
+    parts = [f"{units.count(words.count(word))} {word}" for word in dict.fromkeys(words)]
+    return f"{units.counted(len(gates), 'limit')}: {', '.join(parts)}"
 
 
 def _summary(model: Json) -> tuple[str, ...]:
@@ -219,59 +219,10 @@ def _row(model: Json, variant: Json) -> Row:
         anchor=f"detail-{model['name']}-{variant['name']}",
         scheme=variant["scheme"],
         meaning=wording.SCHEMES.get(variant["scheme"], ""),
-        cells=(*_figures(model, variant), *(_device(device, variant) for device in model["devices"])),
+        cells=(*cells.figures(model, variant), *(cells.device(place, variant) for place in model["devices"])),
         mark=mark,
         remark=_remark(model, variant) if mark.kind in ("fail", "undecided") else "",
     )
-
-
-def _figures(model: Json, variant: Json) -> tuple[Cell, ...]:
-    metric, reference = model["metric"], variant["scheme"] == FLOAT32
-    artifact, accuracy = variant["artifact"] or {}, variant["accuracy"] or {}
-    ratio = artifact.get("size_ratio")
-    loss = units.metric_difference(metric, accuracy.get("loss"))
-    notes: tuple[str, ...] = ()
-    if accuracy.get("loss_low") is not None:
-        interval = units.metric_interval(metric, accuracy["loss_low"], accuracy["loss_high"])
-        notes = (f"{wording.confidence(accuracy)}: {interval}",)
-    cells = [
-        _cell("File size", units.size(artifact.get("size_bytes")), f"{units.ratio(ratio)} of float32" if ratio else ""),
-        _cell(
-            wording.metric_title(metric),
-            units.metric_value(metric, accuracy.get("value")),
-            f"n = {units.count(accuracy['n'])}" if accuracy else "",
-        ),
-        Cell(heading="Loss", text=loss, notes=notes),
-        _cell("Agreement", units.percent(accuracy.get("agreement")), ""),
-        _cell("SQNR", _sqnr(accuracy), ""),
-    ]
-    if reference and accuracy:
-        # float32 against itself: a figure would be true and say nothing.
-        cells[2:] = [_cell(cell.heading, "–", "") for cell in cells[2:]]
-    return tuple(cells)
-
-
-def _sqnr(accuracy: Json) -> str:
-    identical = accuracy.get("sqnr_db") is None and accuracy.get("agreement") == 1
-    return "identical" if identical else units.decibels(accuracy.get("sqnr_db"))
-
-
-def _device(device: Json, variant: Json) -> Cell:
-    found = variant["devices"][device["name"]]
-    latency = found["latency_ms"]
-    notes: list[str] = []
-    if latency is None:
-        text = "failed" if found["status"] == "failed" else units.NOT_MEASURED
-        return Cell(heading=f"On {device['name']}", text=text, notes=tuple(notes))
-    if latency["p90"] is not None or latency["min"] is not None:
-        notes.append(f"min {units.milliseconds(latency['min'])}, p90 {units.milliseconds(latency['p90'])}")
-    if found["latency_ratio"] is not None:
-        notes.append(f"{units.ratio(found['latency_ratio'])} of float32")
-    notes.append(f"peak memory {units.size(found['peak_memory_bytes'])}")
-    notes.append(f"{units.counted(latency['n'], 'run')}" if latency["n"] is not None else "number of runs unknown")
-    if found["status"] == "unstable":
-        notes.append("unstable: measured again, still varied")
-    return Cell(heading=f"On {device['name']}", text=units.milliseconds(latency["p50"]), notes=tuple(notes))
 
 
 def _plot_text(model: Json) -> str:
@@ -283,10 +234,6 @@ def _plot_text(model: Json) -> str:
         if variant["artifact"] is not None and variant["accuracy"] is not None
     ]
     return f"File size against {wording.metric_title(model['metric'])}: " + "; ".join(parts)
-
-
-def _cell(heading: str, text: str, note: str) -> Cell:
-    return Cell(heading=heading, text=text, notes=(note,) if note else ())
 
 
 def _noun(number: int, one: str, many: str | None = None) -> str:

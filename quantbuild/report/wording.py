@@ -52,13 +52,13 @@ _GATES = {
 }
 
 SCHEMES = {
-    "float32": "the model as it was converted, which every variant is compared with",
-    "float16": "weights as 16-bit floats",
-    "dynamic": "weights as 8-bit integers, activations in float",
-    "weight_only": "weights as integers, computed in float",
-    "int8": "weights and activations as 8-bit integers",
-    "int16x8": "weights as 8-bit, activations as 16-bit integers",
-    "mixed": "8-bit integers, with float where they cost accuracy",
+    "float32": "as it was converted",
+    "float16": "16-bit float weights",
+    "dynamic": "8-bit weights, float activations",
+    "weight_only": "integer weights, float arithmetic",
+    "int8": "8-bit weights and activations",
+    "int16x8": "8-bit weights, 16-bit activations",
+    "mixed": "8-bit, float where it costs accuracy",
 }
 
 
@@ -101,6 +101,25 @@ def gate_limit(gate: Json, metric: str) -> str:
     relation = _GATES[gate["name"]][1] if gate["name"] in _GATES else ""
     limit = _gate_number(gate["name"], gate["limit"], metric).removeprefix("+")
     return f"{relation} {limit}".strip()
+
+
+def gate_sentence(gate: Json, metric: str, variant: Json) -> str:
+    """Return what broke a limit, or leaves it open, as the end of a sentence about the variant."""
+    name, value, limit = gate["name"], gate_value(gate, metric, variant), gate_limit(gate, metric)
+    if gate["value"] is None:
+        return f"{gate_title(gate)} was not measured"
+    if name == "max_accuracy_loss":
+        bound, value = limit.removeprefix("at most "), value.removeprefix("+")
+        if gate["verdict"] == "undecided":
+            n = units.counted(variant["accuracy"]["n"], "sample")
+            return f"loses {value} against float32; the limit of {bound} is inside that interval, so {n} cannot tell"
+        return f"loses {value} against float32, and only {bound} are allowed"
+    if name == "min_agreement":
+        return f"agrees with float32 on {value} of the samples, where {limit} are demanded"
+    if name == "fully_integer":
+        return f"still computes in float ({value}), where every operation must be an integer one"
+    text = f"{gate_title(gate)} is {value}, where {limit} is allowed"
+    return f"{text}, but the measurement was unstable" if gate["verdict"] == "undecided" else text
 
 
 def gate_value(gate: Json, metric: str, variant: Json) -> str:

@@ -165,9 +165,7 @@ def activations(model: ModelT) -> list[int]:
 
 
 def _is_activation(model: ModelT, tensor: TensorT) -> bool:
-    return bool(
-        tensor.type == schema.TensorType.FLOAT32 and not tensor.isVariable and not is_constant(model, tensor)
-    )
+    return bool(tensor.type == schema.TensorType.FLOAT32 and not tensor.isVariable and not is_constant(model, tensor))
 
 
 def signature_maps(model: ModelT, key: str | None = None) -> tuple[dict[str, int], dict[str, int]]:

@@ -149,9 +149,7 @@ class _Edit:
         inputs = [tensor, self._vector(range(len(size) - 1))]
         return self._op("MEAN", inputs, channels, "ReducerOptions", {"keepDims": False})
 
-    def _op(
-        self, name: str, inputs: list[int], size: tuple[int, ...], options: str, values: dict[str, Any]
-    ) -> int:
+    def _op(self, name: str, inputs: list[int], size: tuple[int, ...], options: str, values: dict[str, Any]) -> int:
         """Append one op with a result of shape `size`, and return the result's index."""
         result = graph.add_tensor(self._main, f"quantbuild/{len(self._main.tensors)}", size)
         self.operators.append(

@@ -103,9 +103,11 @@ class Binding:
 def quantize(values: NDArray[Any], scale: float, zero_point: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return real values as integers of `dtype`: round(x / scale) + zero point, saturated."""
     limits = np.iinfo(dtype)
-    # In float64: float32 cannot hold every int16 or int32 sum with a zero point.
-    scaled = np.rint(values.astype(np.float64) / scale) + zero_point
-    integers: NDArray[Any] = np.clip(scaled, limits.min, limits.max).astype(dtype)
+    # In float32, as the QUANTIZE op of a model with float inputs computes it.
+    scaled = np.divide(values, np.float32(scale), dtype=np.float32)
+    np.rint(scaled, out=scaled)
+    scaled += zero_point
+    integers: NDArray[Any] = np.clip(scaled, limits.min, limits.max, out=scaled).astype(dtype)
     return integers
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from quantbuild.actions import convert
 from quantbuild.step import Job
 
 
-def job(
-    action: str, folder: Path, inputs: dict[str, Path], outputs: dict[str, str], parameters: dict[str, Any]
-) -> Job:
+def job(action: str, folder: Path, inputs: dict[str, Path], outputs: dict[str, str], parameters: dict[str, Any]) -> Job:
     """A Job whose outputs and scratch are in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     return Job(
@@ -22,6 +21,14 @@ def job(
         root=str(folder),
         scratch=str(folder),
     )
+
+
+def converted(source: str, model: Path, folder: Path, **parameters: Any) -> bytes:
+    """The float32 .tflite of `model`, written to `folder` too."""
+    parameters = {"source": source, "signature": None, "input_shapes": {}} | parameters
+    step = job("convert", folder, {"model": model}, {"model": "float32.tflite"}, parameters)
+    convert.run(step)
+    return Path(step.outputs["model"]).read_bytes()
 
 
 def build(folder: Path) -> None:
@@ -44,9 +51,7 @@ def build(folder: Path) -> None:
     left, right = keras.Input((4,), name="left"), keras.Input((6,), name="right")
     joined = layers.Concatenate()([layers.Dense(5)(left), layers.Dense(3)(right)])
     # Keys in another order than names and layers: positions must not decide.
-    pair = keras.Model(
-        {"right": right, "left": left}, {"sum": layers.Dense(1)(joined), "all": layers.Dense(3)(joined)}
-    )
+    pair = keras.Model({"right": right, "left": left}, {"sum": layers.Dense(1)(joined), "all": layers.Dense(3)(joined)})
     pair.save(folder / "pair.keras")
     pair.export(folder / "pair", verbose=False)
 

@@ -64,6 +64,20 @@ def test_models_may_be_spread_over_files_and_folders(tmp_path):
     assert list(workspace.models["digits"].variants) == ["int8", "half"]
 
 
+def test_no_line_is_looked_up_while_there_is_no_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("quantbuild.manifest.loading.locate", None)
+    monkeypatch.setattr("quantbuild.manifest.reading.locate", None)
+    assert loaded(tmp_path, good=GOOD).models
+
+
+def test_the_installed_plugins_take_their_own_keys(tmp_path):
+    text = GOOD.replace('"arrays"', '"npz"\ninput = "x"').replace('"adb"\nserial = "123"', '"host"\nthreads = 2')
+    workspace = load(write(tmp_path, good=text), environ={})
+    assert workspace.datasets["train"].options.input == "x"
+    assert workspace.models["digits"].variants["int8"].options.io == "int8"
+    assert workspace.devices["phone"].options.threads == 2
+
+
 TEN_MISTAKES = """\
 schema = 1
 
@@ -131,9 +145,9 @@ ONE_MISTAKE = [
     ("schema = 1", "schema = true", "schema", "schema", "true is not supported; "),
     ("[model.digits]", "[modell.x]\n[model.digits]", "modell", "modell", 'unknown key "modell"; did you mean "model"?'),
     ("[model.digits]\n", "[model]\nx = 3\n[model.digits]\n", "x = 3", "model.x", "3 is a whole number; write a table "),
-    ('path = "digits.keras"\n', "", "[model.digits]", "model.digits", 'missing key "path"; add path = a text'),
-    ('scheme = "int8"', "", "variant.int8", "model.digits.variant.int8", 'missing key "scheme"; add scheme = a text'),
-    ('serial = "123"', "", "device.phone", "device.phone", 'missing key "serial"; add serial = a text'),
+    ('path = "digits.keras"\n', "", "[model.digits]", "model.digits", 'missing key "path"; add path, a path rel'),
+    ('scheme = "int8"', "", "variant.int8", "model.digits.variant.int8", 'missing key "scheme"; add scheme, a text'),
+    ('serial = "123"', "", "device.phone", "device.phone", 'missing key "serial"; add serial, a text'),
     ('serial = "123"', "serial = 1", "serial", "device.phone.serial", "1 is a whole number; write a text"),
     ('serial = "123"', 'serial = "1"\nname = "n"', "name =", "device.phone.name", 'unknown key "name"; known: '),
     ('io = "int8"', 'gates = "int8"', "gates", "model.digits.variant.int8.gates", 'unknown key "gates"; did you mean '),
@@ -183,6 +197,36 @@ def test_one_mistake_is_one_line_at_its_place(tmp_path, old, new, part, key, tex
     assert len(found) == 1, "\n".join(found)
     assert found[0].startswith(f"manifests/bad.toml:{line_of(bad, part)}: {key}: {text}")
     assert "; " in found[0]
+
+
+def test_a_misspelt_key_that_names_a_plugin_is_both_unknown_and_missing(tmp_path):
+    found = problems(tmp_path, bad=GOOD.replace('scheme = "float16"', 'schema = "float16"'))
+    assert [line.split(": ", 1)[1].split(";")[0] for line in found] == [
+        'model.digits.variant.half: missing key "scheme"',
+        'model.digits.variant.half.schema: unknown key "schema"',
+    ]
+
+
+def test_a_mistake_in_one_key_hides_no_mistake_in_another_key_of_the_same_table(tmp_path):
+    bad = GOOD.replace('source = "keras"', 'surce = "keras"').replace(
+        'metric = "top1"', 'metric = "top1"\nselection = "x"'
+    )
+    found = problems(tmp_path, bad=bad.replace("digits.keras", "gone.keras"))
+    assert [line.split(": ")[1] for line in found] == [
+        "model.digits",
+        "model.digits.surce",
+        "model.digits.path",
+        "model.digits.selection",
+    ]
+
+
+def test_a_mistake_in_a_models_gate_hides_no_mistake_in_its_variants(tmp_path):
+    found = problems(tmp_path, bad=GOOD.replace("0.35", "0").replace("0.6", "'x'").replace('io = "int8"', "io = 8"))
+    assert [line.split(": ")[1] for line in found] == [
+        "model.digits.gate.max_size_ratio",
+        "model.digits.variant.int8.io",
+        "model.digits.variant.half.gate.max_size_ratio",
+    ]
 
 
 def test_a_label_metric_needs_labels_only_of_a_loader_that_can_leave_them_out(tmp_path):

@@ -1,0 +1,105 @@
+"""Who may use this machine's processors: many steps at once, or one benchmark alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+
+# A benchmark that waits for other steps goes ahead when the build has stood still for this long: it then holds a thread
+# that they need.
+STALL_SECONDS = 1.0
+
+
+def processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Machine:
+    """Shares this machine among steps, and gives it to one benchmark alone when nothing else runs or hashes.
+
+    Steps come before benchmarks: the machine is drained once, at the end of a build. `expect` says how many steps the
+    run still has to settle besides benchmarks and what needs them.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._condition = threading.Condition()
+        self._slots = slots
+        self._running = 0
+        self._hashing = 0
+        self._waiting = 0
+        self._alone = False
+        self._expected: set[str] = set()
+        self._changes = 0
+
+    def expect(self, steps: set[str]) -> None:
+        """Name the steps that benchmarks let go first."""
+        with self._condition:
+            self._expected = set(steps)
+
+    def settled(self, step: str) -> None:
+        """Note that a step is settled."""
+        with self._condition:
+            self._expected.discard(step)
+            self._changed()
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        """Hold one of the slots while nothing runs alone."""
+        with self._condition:
+            self._waiting += 1
+            self._condition.wait_for(lambda: not self._alone and self._running < self._slots)
+            self._waiting -= 1
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._running -= 1
+                self._changed()
+
+    @contextlib.contextmanager
+    def hashing(self) -> Iterator[None]:
+        """Keep benchmarks from starting while files are being read; takes no slot."""
+        with self._condition:
+            self._condition.wait_for(lambda: not self._alone)
+            self._hashing += 1
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._hashing -= 1
+                self._changed()
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Have the machine alone, after the expected steps."""
+        with self._condition:
+            self._wait_for_the_others()
+            self._condition.wait_for(self._idle)
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._condition:
+                self._alone = False
+                self._changed()
+
+    def _wait_for_the_others(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            return  # a serial run: nothing else can go on while this waits
+        while True:
+            changes = self._changes
+            if self._condition.wait_for(lambda: self._idle() and not self._expected, timeout=STALL_SECONDS):
+                return
+            if self._idle() and self._changes == changes:
+                return
+
+    def _idle(self) -> bool:
+        return not (self._alone or self._running or self._waiting or self._hashing)
+
+    def _changed(self) -> None:
+        self._changes += 1
+        self._condition.notify_all()

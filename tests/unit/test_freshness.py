@@ -1,0 +1,96 @@
+"""The rebuild policy: a pure function, every reason a value."""
+
+import copy
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantbuild.digests import Digest
+from quantbuild.freshness import NEVER_BUILT, changes, key_of, why_not_fresh
+from quantbuild.record import RECORD_SCHEMA, Failure, Output, Record, Result, RunFacts
+
+PREIMAGE: dict[str, Any] = {
+    "schema": 1,
+    "action": "quantize",
+    "code": "c" * 64,
+    "parameters": {"scheme": "int8", "options": {"io": "float32", "ranges": "minmax"}},
+    "inputs": {"model": "a" * 64, "statistics": "b" * 64},
+    "tools": {"numpy": "2.0", "tensorflow": "2.21.0"},
+}
+FACTS = RunFacts(started="", seconds=0.0, reasons=(), worker="")
+OUTPUT = Output(path="build/m/v/model.tflite", sha256="d" * 64, size_bytes=10)
+
+
+def record(preimage: dict[str, Any] = PREIMAGE) -> Record:
+    result = Result(key=key_of(preimage), preimage=preimage, outputs={"model": OUTPUT}, values={})
+    return Record(schema=RECORD_SCHEMA, step="quantize:m/v", result=result, failure=None, run=FACTS)
+
+
+def standing(path: str) -> Digest | None:
+    return Digest("d" * 64, 10) if path == OUTPUT.path else None
+
+
+def test_same_key_and_outputs_as_recorded_is_fresh() -> None:
+    assert why_not_fresh(key_of(PREIMAGE), PREIMAGE, record(), standing) == ()
+
+
+def test_no_record_is_never_built() -> None:
+    assert why_not_fresh(key_of(PREIMAGE), PREIMAGE, None, standing) == (NEVER_BUILT,)
+
+
+def test_a_failure_is_tried_again() -> None:
+    failed = Record(schema=RECORD_SCHEMA, step="s", result=None, failure=Failure(message="no"), run=FACTS)
+    assert [r.kind for r in why_not_fresh(key_of(PREIMAGE), PREIMAGE, failed, standing)] == ["failed before"]
+
+
+def test_a_missing_output_is_named() -> None:
+    reasons = why_not_fresh(key_of(PREIMAGE), PREIMAGE, record(), lambda path: None)
+    assert [(r.kind, r.what) for r in reasons] == [("output missing", OUTPUT.path)]
+
+
+def test_an_altered_output_is_named_old_and_new() -> None:
+    reasons = why_not_fresh(key_of(PREIMAGE), PREIMAGE, record(), lambda path: Digest("e" * 64, 10))
+    assert [r.text() for r in reasons] == [f"output altered: {OUTPUT.path}: {'d' * 12} → {'e' * 12}"]
+
+
+def test_a_changed_option_is_named_old_and_new() -> None:
+    now = copy.deepcopy(PREIMAGE)
+    now["parameters"]["options"]["io"] = "int8"
+    reasons = why_not_fresh(key_of(now), now, record(), standing)
+    assert [r.text() for r in reasons] == ["option changed: options.io: float32 → int8"]
+
+
+def test_every_changed_component_is_named() -> None:
+    now = copy.deepcopy(PREIMAGE)
+    now["inputs"]["statistics"] = "f" * 64
+    now["tools"]["tensorflow"] = "2.22.0"
+    now["code"] = "9" * 64
+    kinds = {r.kind for r in changes(PREIMAGE, now)}
+    assert kinds == {"input changed", "tool changed", "quantbuild's code changed"}
+
+
+def test_an_added_option_was_absent() -> None:
+    now = copy.deepcopy(PREIMAGE)
+    now["parameters"]["options"]["keep_float"] = ["softmax"]
+    assert [r.text() for r in changes(PREIMAGE, now)] == ['option changed: options.keep_float: absent → ["softmax"]']
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=5), json_values, max_size=5), st.randoms())
+def test_equal_meaning_is_an_equal_key(value: dict[str, Any], random: Any) -> None:
+    items = list(value.items())
+    random.shuffle(items)
+    assert key_of(value) == key_of(dict(items))
+
+
+@given(st.dictionaries(st.text(max_size=5), st.integers(), min_size=1, max_size=5), st.data())
+def test_any_changed_component_is_another_key(value: dict[str, int], data: Any) -> None:
+    name = data.draw(st.sampled_from(sorted(value)))
+    assert key_of(value) != key_of({**value, name: value[name] + 1})
