@@ -192,7 +192,8 @@ class Shell:
             self._line(f"  {outcome.step}  {outcome.seconds:.1f} s  ({'; '.join(outcome.reasons)})")
         elif not outcome.done:
             log = f"; log: {outcome.log}" if outcome.log else ""
-            self._line(f"  {outcome.step}  {outcome.status}: {outcome.message}{log}")
+            status = "failed: " if outcome.status == "failed" else ""
+            self._line(f"  {outcome.step}  {status}{outcome.message}{log}")
 
     def _line(self, text: str) -> None:
         # doit replaces sys.stdout while an action runs; the true one is written to, whole lines at a time.

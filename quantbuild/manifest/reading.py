@@ -9,7 +9,7 @@ import tomli
 
 from quantbuild.manifest.definitions import SCHEMA
 from quantbuild.manifest.locate import KeyPath, locate
-from quantbuild.manifest.problems import Problem, key_text, quoted
+from quantbuild.manifest.problems import Problem, quoted
 
 FOLDER = "manifests"
 
@@ -99,14 +99,11 @@ def _is_model(path: KeyPath) -> bool:
 
 
 def _duplicate(path: KeyPath, merging: Merging) -> Problem:
-    for other in merging.files:
-        position = locate(other.text).get(path) if other is not merging.file else None
-        if position is not None and position.explicit:
-            break
-    else:
-        raise AssertionError(f"no other manifest has {key_text(path)}")
-    text = f"{other.name}:{position.line} has it too; keep one of them"
-    return Problem(path, text, file=merging.file.name)
+    """Name the earlier file that has the table; one that writes it out before one that merely implies it."""
+    earlier = merging.files[: merging.files.index(merging.file)]
+    found = [(other.name, position) for other in earlier if (position := locate(other.text).get(path)) is not None]
+    name, position = next((hit for hit in found if hit[1].explicit), found[0])
+    return Problem(path, f"{name}:{position.line} has it too; keep one of them", file=merging.file.name)
 
 
 def _read_one(root: Path, name: str, problems: list[Problem]) -> ManifestFile:

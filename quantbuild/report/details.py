@@ -14,6 +14,8 @@ Json = Mapping[str, Any]
 Facts = tuple[tuple[str, str], ...]
 
 FLOAT_OPS_SHOWN = 20
+FLOAT_SCHEMES = ("float32", "float16", "dynamic", "weight_only")
+"""Schemes whose operations take and give floats: naming each of them would say nothing."""
 
 _OUTCOMES = {
     "done": Mark(sign="✓", word="done", kind="pass"),
@@ -64,8 +66,7 @@ def detail(model: Json, variant: Json) -> Detail:
     """Return what is known of a variant's file."""
     artifact = variant["artifact"] or {}
     float_ops = artifact.get("float_ops")
-    # Every operation of float32 is in float: its histogram says as much.
-    listed = [] if variant["scheme"] == "float32" else (float_ops or [])[:FLOAT_OPS_SHOWN]
+    listed = [] if variant["scheme"] in FLOAT_SCHEMES else (float_ops or [])[:FLOAT_OPS_SHOWN]
     ops = artifact.get("ops")
     return Detail(
         variant=variant["name"],
@@ -78,7 +79,7 @@ def detail(model: Json, variant: Json) -> Detail:
             for tensor in artifact.get(key) or ()
         ),
         ops=None if ops is None else tuple((op, units.count(ops[op])) for op in sorted(ops, key=lambda op: -ops[op])),
-        float_ops=tuple(f"{op['op']} {op['name']}" for op in listed),
+        float_ops=tuple(f"{op['op']} {_short(op['name'])}" for op in listed),
         float_ops_text=_float_ops_text(variant, float_ops),
         slices=tuple(_slice(found, model["metric"]) for found in (variant["accuracy"] or {}).get("slices") or ()),
         trials=_trials(variant["search"]),
@@ -95,7 +96,7 @@ def _facts(variant: Json, artifact: Json) -> Facts:
         "Options": text_of({key: value for key, value in variant["options"].items() if value not in (None, [], {})}),
         "How it was quantized": text_of(artifact.get("quantized_by")),
         "Kept in float": ", ".join(artifact.get("kept_float") or ()),
-        "Oldest runtime": artifact.get("minimal_runtime"),
+        "Oldest TFLite runtime": artifact.get("minimal_runtime"),
         "Against float32": _pairs(pairs) if pairs and variant["scheme"] != "float32" else None,
         "Samples with another answer": text_of(accuracy.get("flipped")),
         "Samples with a tie for first": units.count(accuracy["tied"]) if accuracy.get("tied") else None,
@@ -121,13 +122,18 @@ def _tensor(direction: str, tensor: Json) -> tuple[str, str, str, str, str]:
 def _float_ops_text(variant: Json, float_ops: list[Json] | None) -> str:
     if float_ops is None:
         return units.NOT_MEASURED
-    if variant["scheme"] == "float32":
-        return f"{units.count(len(float_ops))}: this is the float model."
     if not float_ops:
-        return "None: every operation computes in integers."
-    text = f"{units.counted(len(float_ops), 'operation')} in float."
-    more = len(float_ops) - FLOAT_OPS_SHOWN
-    return f"{text} The first {FLOAT_OPS_SHOWN}:" if more > 0 else text
+        return "none: every operation computes in integers"
+    text = f"{units.count(len(float_ops))}"
+    if variant["scheme"] in FLOAT_SCHEMES:
+        return f"{text}: this scheme leaves activations in float"
+    return f"{text}, the first {FLOAT_OPS_SHOWN} of them:" if len(float_ops) > FLOAT_OPS_SHOWN else f"{text}:"
+
+
+def _short(name: str) -> str:
+    """Return the first of the names that a converter joins with ``;`` where it fused several operations."""
+    first, *others = name.split(";")
+    return f"{first} (fused with {units.count(len(others))} more)" if others else first
 
 
 def _slice(found: Json, metric: str) -> tuple[str, str, str, str, str]:

@@ -11,6 +11,8 @@ Json = dict[str, Any]
 
 ACCURACY_KEYS = ("value", "baseline", "loss", "loss_low", "loss_high", "n", "agreement", "sqnr_db", "verdict")
 EVALUATION_KEYS = ("higher_is_better", "pairs", "tied", "flipped")
+TOLD_ELSEWHERE = ("scheme", "kept_float", "float_ops", "search")
+"""Values of a quantize step that have a key of their own in the report."""
 DEVICE_KEYS = ("status", "latency_ms", "latency_ratio", "peak_memory_bytes", "memory_ratio")
 
 
@@ -100,7 +102,7 @@ def _artifact(variant: Json, values: Json, description: Json | None, float32_siz
         "inputs": found.get("inputs"),
         "outputs": found.get("outputs"),
         "minimal_runtime": found.get("minimal_runtime"),
-        "quantized_by": {key: value for key, value in values.items() if key not in ("kept_float", "search")},
+        "quantized_by": {key: value for key, value in values.items() if key not in TOLD_ELSEWHERE},
     }
 
 

@@ -10,16 +10,18 @@ from quantbuild.report import wording
 
 Json = dict[str, Any]
 
-_KINDS = (
-    ("reference", wording.REFERENCE, "diamond"),
-    ("pass", wording.PASS, "circle"),
-    ("undecided", wording.UNDECIDED, "triangle-up"),
-    ("fail", wording.FAIL, "cross"),
-    ("none", wording.NO_LIMITS, "square"),
+# Verdict kind, Vega's shape, and the sign that stands for it in the legend.
+SHAPES = (
+    ("reference", "diamond", "◆"),
+    ("pass", "circle", "●"),
+    ("undecided", "triangle-up", "▲"),
+    ("fail", "cross", "✚"),
+    ("none", "square", "■"),
 )
 # Points nearer than this share of the plot's width and height share one label: int8 with and without
 # integer inputs and outputs differ by a few bytes.
 _NEAR_WIDTH, _NEAR_HEIGHT = 0.12, 0.08
+_LINE_HEIGHT, _LABEL_GAP = 14, 6
 
 
 def specification(model: Mapping[str, Any]) -> Json | None:
@@ -54,12 +56,18 @@ def specification(model: Mapping[str, Any]) -> Json | None:
             },
             {
                 "mark": {"type": "point", "filled": True, "size": 130, "opacity": 0.9},
-                "encoding": {**place, **_coloured(), "shape": _scale(2), "tooltip": _tooltip(title)},
+                "encoding": {**place, **_coloured(), "shape": _scale(1), "tooltip": _tooltip(title)},
             },
             _labels(place),
         ],
         "config": {"view": {"stroke": None}, "font": "css:--font", "axis": {"labelFontSize": 12, "titleFontSize": 12}},
     }
+
+
+def legend(model: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return kind, sign and word of every verdict in the plot."""
+    words = {point["verdict"]: point["verdict_word"] for point in _points(model)}
+    return [(kind, sign, words[kind]) for kind, _, sign in SHAPES if kind in words]
 
 
 def _points(model: Mapping[str, Any]) -> list[Json]:
@@ -113,21 +121,28 @@ def _limit(model: Mapping[str, Any], points: list[Json]) -> float | None:
 
 
 def _label(points: list[Json]) -> None:
-    """Give each point its label, or that of its neighbours to the first of them, and the side it goes to."""
+    """Give each point its label, its side and its height; near ones share a label, stacked over the outermost.
+
+    A label of several goes to the left of the leftmost, away from the others; to the right where the plot ends.
+    """
     width = max(point["kilobytes"] for point in points)
     height = max(point["high"] for point in points) - min(point["low"] for point in points) or 1
-    leaders: list[Json] = []
+    groups: list[list[Json]] = []
     for point in points:
-        leader = next((one for one in leaders if _near(one, point, width, height)), None)
-        if leader is None:
-            leaders.append(point | {"names": [point["variant"]]})
+        group = next((group for group in groups if _near(group[0], point, width, height)), None)
+        if group is None:
+            groups.append([point])
         else:
-            leader["names"].append(point["variant"])
-    by_name = {leader["variant"]: "\n".join(leader["names"]) for leader in leaders}
-    for point in points:
-        point["label"] = by_name.get(point["variant"], "")
-        # A label to the right of the rightmost points would leave the plot.
-        point["side"] = "right" if point["kilobytes"] > width * 0.6 else "left"
+            group.append(point)
+    for group in groups:
+        for point in group:
+            point.update(label="", side="left", lift=0)
+        place = sorted(group, key=lambda point: point["kilobytes"])
+        leftwards = place[0]["kilobytes"] > width * (0.6 if len(group) == 1 else 0.25)
+        label = "\n".join(point["variant"] for point in place)
+        lift = -_LABEL_GAP - _LINE_HEIGHT * (len(group) - 1)
+        # Vega names the side of the text that its point is at.
+        place[0 if leftwards else -1].update(label=label, side="right" if leftwards else "left", lift=lift)
 
 
 def _near(one: Json, other: Json, width: float, height: float) -> bool:
@@ -185,13 +200,13 @@ def _line(value: float, name: str, colour: str, dash: list[int], figure: Json) -
 
 
 def _coloured() -> Json:
-    return {"color": _scale(1)}
+    return {"color": _scale(0)}
 
 
 def _scale(part: int) -> Json:
-    """Return the encoding of a verdict by colour (1) or shape (2), over one common legend-free scale."""
-    values = [f"css:--{kind}" if part == 1 else shape for kind, _, shape in _KINDS]
-    domain = [kind for kind, _, _ in _KINDS]
+    """Return the encoding of a verdict by colour (0) or shape (1). The legend is the page's own."""
+    values = [(f"css:--{kind}", shape)[part] for kind, shape, _ in SHAPES]
+    domain = [kind for kind, _, _ in SHAPES]
     return {"field": "verdict", "type": "nominal", "scale": {"domain": domain, "range": values}, "legend": None}
 
 
@@ -203,7 +218,8 @@ def _tooltip(title: str) -> list[Json]:
 def _labels(place: Json) -> Json:
     return {
         "mark": {
-            "type": "text", "baseline": "bottom", "lineBreak": "\n", "dy": -6, "fontSize": 12, "fontWeight": 600,
+            "type": "text", "baseline": "bottom", "lineBreak": "\n", "lineHeight": _LINE_HEIGHT,
+            "dy": {"expr": "datum.lift"}, "fontSize": 12, "fontWeight": 600,
             "align": {"expr": "datum.side"}, "dx": {"expr": "datum.side === 'left' ? 9 : -9"}, "color": "css:--text",
         },
         "encoding": {**place, "text": {"field": "label", "type": "nominal"}},

@@ -52,6 +52,8 @@ class ModelView:
     rows: tuple[Row, ...]
     plot: dict[str, Any] | None
     plot_text: str
+    legend: tuple[tuple[str, str, str], ...]
+    """Kind, sign and word of every verdict in the plot."""
     gates: tuple[GateRow, ...]
     gates_summary: str
     gates_open: bool
@@ -164,6 +166,7 @@ def _model(model: Json) -> ModelView:
         rows=rows,
         plot=specification,
         plot_text=_plot_text(model) if specification is not None else "",
+        legend=tuple(plot.legend(model)),
         gates=gates,
         gates_summary=_gates_summary(gates),
         gates_open=any(gate.mark.kind != "pass" for gate in gates),

@@ -11,10 +11,11 @@ from quantbuild.errors import StepError
 from quantbuild.step import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
+    from quantbuild.tflite.conversion import Prepared
     from quantbuild.tflite.graph import ModelT
 
 TOOLS: tuple[str, ...] = ("tensorflow", "keras", "ai-edge-litert", "flatbuffers", "numpy")
@@ -94,17 +95,21 @@ def _by_converter(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
         raise StepError(
             f'engine = "tflite" takes its own minima and maxima, not ranges = "{options.ranges}"; remove one'
         )
+    from quantbuild.tflite import conversion
+
     prepared = _prepare(job)
-    numbers, feed = _representative(job)
-    prepared.optimizations = [tf.lite.Optimize.DEFAULT]
-    prepared.representative_dataset = feed
-    prepared.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    prepared.inference_input_type = prepared.inference_output_type = tf.dtypes.as_dtype(options.io)
-    return _converted(prepared.convert), {"ranges": "tflite", "samples": numbers}
+    count, feed = _representative(job, prepared.traced)
+    converter = prepared.converter
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = feed
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(options.io)
+    data = conversion.finish(prepared, _converted(converter.convert))
+    return data, {"ranges": "tflite", "samples": count}
 
 
-def _prepare(job: Job) -> Any:
-    """Return a TFLiteConverter on the model's source."""
+def _prepare(job: Job) -> Prepared:
+    """Return the conversion of the model's source, not yet run."""
     import importlib
 
     how = job.parameters["source"]
@@ -115,10 +120,11 @@ def _prepare(job: Job) -> Any:
             f'engine = "tflite" converts from a TensorFlow or Keras model, not source = "{how["source"]}"; '
             'use engine = "quantbuild"'
         )
-    return prepare(msgspec.structs.replace(job, parameters=how, inputs={"model": job.inputs["source"]}))[0]
+    prepared: Prepared = prepare(msgspec.structs.replace(job, parameters=how, inputs={"model": job.inputs["source"]}))
+    return prepared
 
 
-def _representative(job: Job) -> tuple[int, Callable[[], Iterator[dict[str, NDArray[Any]]]]]:
+def _representative(job: Job, traced: Mapping[str, str]) -> tuple[int, Callable[[], Iterator[dict[str, NDArray[Any]]]]]:
     """Return the count of samples and a generator function over them, those held back left out."""
     from quantbuild.datasets import samples as datasets
     from quantbuild.tflite import describe, feeding, graph
@@ -135,7 +141,7 @@ def _representative(job: Job) -> tuple[int, Callable[[], Iterator[dict[str, NDAr
     def feed() -> Iterator[dict[str, NDArray[Any]]]:
         for index in indices:
             arrays = encode(index, found[index])
-            yield {name: arrays[tensor] for name, tensor in names.items()}
+            yield {traced[name]: arrays[tensor] for name, tensor in names.items()}
 
     return len(indices), feed
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantbuild.errors import StepError
 from quantbuild.step import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from quantbuild.tflite.conversion import Prepared
 
 TOOLS: tuple[str, ...] = ("tensorflow", "keras", "ai-edge-litert", "flatbuffers", "numpy")
 WORKER = "tensorflow"
@@ -21,12 +26,11 @@ def convert(job: Job) -> bytes:
     """
     from quantbuild.tflite import conversion
 
-    prepared, shapes = prepare(job)
-    return conversion.convert(prepared, shapes)
+    return conversion.convert(prepare(job))
 
 
-def prepare(job: Job) -> tuple[Any, dict[str, tuple[int, ...]]]:
-    """Return the TFLiteConverter, not yet run, and its static input shapes by name."""
+def prepare(job: Job) -> Prepared:
+    """Return the conversion, not yet run."""
     _check_signature(job.parameters.get("signature"))
     model = _load(job.inputs["model"])
 
@@ -42,13 +46,13 @@ def prepare(job: Job) -> tuple[Any, dict[str, tuple[int, ...]]]:
     # converter finds none of them and writes a model without weights.
     holder = tf.Module()
     holder.kept = [variable.value for variable in model.variables]
-    return conversion.converter(_serving(model, names), static, dtypes, holder), static
+    return conversion.prepare(_serving(model, names), static, dtypes, holder)
 
 
-def _serving(model: Any, names: list[str]) -> Any:
+def _serving(model: Any, names: list[str]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
     """Return the function that is traced: inputs by name in, outputs by name out, inference mode."""
 
-    def serve(**inputs: Any) -> dict[str, Any]:
+    def serve(inputs: Mapping[str, Any]) -> dict[str, Any]:
         from keras import tree
 
         flat = [inputs[name] for name in names]
@@ -61,7 +65,7 @@ def _serving(model: Any, names: list[str]) -> Any:
 
 def _input_names(model: Any) -> list[str]:
     """Return one name per flattened input: a dict's keys, else the input layers' names."""
-    if not _is_single(model) and isinstance(model.input, dict):
+    if not _is_single(model) and _is_flat(model.input, model.inputs):
         return sorted(model.input)
     return [tensor.name for tensor in model.inputs]
 
@@ -70,10 +74,15 @@ def _output_names(model: Any) -> list[str]:
     """Return one name per flattened output: a dict's keys, else the layers' names where they differ."""
     if _is_single(model):
         return [model.layers[-1].name]
-    if isinstance(model.output, dict):
+    if _is_flat(model.output, model.outputs):
         return sorted(model.output)
     names = list(model.output_names)
     return names if len(set(names)) == len(names) else [f"output_{i}" for i in range(len(names))]
+
+
+def _is_flat(structure: Any, tensors: list[Any]) -> bool:
+    """Whether it is a dict of tensors, which Keras flattens in the keys' order, and holds no other level."""
+    return isinstance(structure, dict) and len(structure) == len(tensors)
 
 
 def _is_single(model: Any) -> bool:

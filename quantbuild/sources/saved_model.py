@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quantbuild.errors import StepError
 from quantbuild.step import Job
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from quantbuild.tflite.conversion import Prepared
 
 TOOLS: tuple[str, ...] = ("tensorflow", "keras", "ai-edge-litert", "flatbuffers", "numpy")
 WORKER = "tensorflow"
@@ -19,12 +24,11 @@ def convert(job: Job) -> bytes:
     """
     from quantbuild.tflite import conversion
 
-    prepared, shapes = prepare(job)
-    return conversion.convert(prepared, shapes)
+    return conversion.convert(prepare(job))
 
 
-def prepare(job: Job) -> tuple[Any, dict[str, tuple[int, ...]]]:
-    """Return the TFLiteConverter, not yet run, and its static input shapes by name."""
+def prepare(job: Job) -> Prepared:
+    """Return the conversion, not yet run."""
     from quantbuild.tflite import conversion, shapes
 
     loaded = _load(job.inputs["model"])
@@ -36,10 +40,10 @@ def prepare(job: Job) -> tuple[Any, dict[str, tuple[int, ...]]]:
 
     # An outer trace at static shapes: the converter inlines the signature and infers every shape behind
     # it. `from_saved_model` would keep the dynamic batch, and with it 64 shape ops in EfficientNetB0.
-    def serve(**inputs: Any) -> dict[str, Any]:
+    def serve(inputs: Mapping[str, Any]) -> dict[str, Any]:
         return dict(signature(**inputs))
 
-    return conversion.converter(serve, static, dtypes, loaded), static
+    return conversion.prepare(serve, static, dtypes, loaded)
 
 
 def _load(path: str) -> Any:

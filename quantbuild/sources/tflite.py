@@ -23,33 +23,19 @@ def convert(job: Job) -> bytes:
 
     The file's own bytes where nothing had to change. Raises StepError when it is quantized already.
     """
-    from quantbuild.tflite import graph
+    from quantbuild.tflite import describe, graph
 
     path = Path(job.inputs["model"])
     if not path.is_file():
         raise StepError('it is no file; a SavedModel folder has source = "saved_model"')
     data = path.read_bytes()
-    model = _read(data)
+    model = describe.read(data)
     _check_float(model)
     changed = _name_signature(model, job.parameters.get("signature"))
     static = _static_shapes(model, job.parameters.get("input_shapes") or {})
     if static:
         _resize(model, graph.write(model), static)
     return graph.write(model) if changed or static else data
-
-
-def _read(data: bytes) -> ModelT:
-    import struct
-
-    from quantbuild.tflite import graph
-
-    try:
-        model = graph.read(data)
-    except (struct.error, IndexError, ValueError, TypeError) as error:
-        raise StepError("the .tflite is truncated or corrupt; export it again") from error
-    if not model.subgraphs:
-        raise StepError("the .tflite holds no graph; export it again")
-    return model
 
 
 def _check_float(model: ModelT) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import keyword
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from quantbuild.errors import StepError
@@ -14,45 +16,90 @@ SIGNATURE = "serving_default"
 
 _NUMERIC = ("float32", "float64", "float16", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool")
 _SHOWN_CHARACTERS = 240
+_PREAMBLE = "Exception encountered when calling"
 
 
-def converter(
-    serve: Callable[..., Mapping[str, Any]],
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A conversion that has not run yet."""
+
+    converter: Any
+    """The TFLiteConverter; its options may still be set."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Input name → static shape."""
+    traced: Mapping[str, str]
+    """Input name → the name it has for the converter, where only identifiers will do."""
+
+
+def prepare(
+    serve: Callable[[Mapping[str, Any]], Mapping[str, Any]],
     shapes: Mapping[str, tuple[int, ...]],
     dtypes: Mapping[str, str],
     trackable: Any,
-) -> Any:
-    """Return a TFLiteConverter for ``serve(**inputs) -> {output name: tensor}`` traced at static `shapes`.
+) -> Prepared:
+    """Trace `serve`, input name → tensor to output name → tensor, at static `shapes`.
 
     `trackable` must reach every variable that `serve` reads: one that it does not reach is converted
-    to a variable without a value, not to a constant. Raises StepError for an input that is no number.
+    to a variable without a value, not to a constant. Raises StepError for an input that is no number
+    and where the model cannot take the shapes.
     """
     import tensorflow as tf
 
     for name, dtype in dtypes.items():
         if dtype not in _NUMERIC:
             raise StepError(f'input "{name}" is of type {dtype}; .tflite models here take numbers only')
-    specs = {name: tf.TensorSpec(shapes[name], dtypes[name], name=name) for name in shapes}
-    traced = tf.function(serve, autograph=False).get_concrete_function(**specs)
-    return tf.lite.TFLiteConverter.from_concrete_functions([traced], trackable)
+    traced = {name: _identifier(name, number) for number, name in enumerate(shapes)}
+    specs = {traced[name]: tf.TensorSpec(shapes[name], dtypes[name], name=traced[name]) for name in shapes}
 
+    def serve_traced(**inputs: Any) -> Mapping[str, Any]:
+        return serve({name: inputs[traced[name]] for name in shapes})
 
-def convert(prepared: Any, inputs: Mapping[str, tuple[int, ...]]) -> bytes:
-    """Run a TFLiteConverter and check that the result is what was asked for.
-
-    `inputs` is what the signature must hold: input name → static shape.
-    """
     try:
-        data = bytes(prepared.convert())
+        function = tf.function(serve_traced, autograph=False).get_concrete_function(**specs)
+    except (ValueError, TypeError, tf.errors.OpError) as error:
+        given = ", ".join(f"{name} = {list(shape)}" for name, shape in shapes.items())
+        raise StepError(f"the model cannot take {given}: {first_line(error)}; change input_shapes") from error
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], trackable)
+    return Prepared(converter=converter, shapes=shapes, traced=traced)
+
+
+def convert(prepared: Prepared) -> bytes:
+    """Run it and check that the result is what was asked for. Raises StepError."""
+    try:
+        data = bytes(prepared.converter.convert())
     except capabilities.converter_error() as error:
         raise StepError(_reason(str(error))) from error
-    _check(graph.read(data), inputs)
+    return finish(prepared, data)
+
+
+def finish(prepared: Prepared, data: bytes) -> bytes:
+    """Give the converter's result the model's own input names, and check it. Raises StepError."""
+    model = graph.read(data)
+    renamed = {new: own for own, new in prepared.traced.items() if own != new}
+    if renamed:
+        for signature in model.signatureDefs or []:
+            for entry in signature.inputs:
+                own = renamed.get(_text(entry.name))
+                entry.name = entry.name if own is None else own
+        data = graph.write(model)
+    _check(graph.read(data), prepared.shapes)
     return data
 
 
+def _identifier(name: str, number: int) -> str:
+    # tf.function sanitizes any other name behind our back.
+    return name if name.isidentifier() and not keyword.iskeyword(name) and name.isascii() else f"input_{number}"
+
+
+def _text(name: Any) -> str:
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
 def first_line(error: BaseException) -> str:
-    """Return the first line with text of a message, cut to what a terminal shows."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """Return the first line of a message that says something, cut to what a terminal shows."""
+    # Keras puts the cause second, in bold.
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in plain.splitlines() if line.strip() and not line.startswith(_PREAMBLE)]
     return (lines[0] if lines else type(error).__name__)[:_SHOWN_CHARACTERS]
 
 

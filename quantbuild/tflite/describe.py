@@ -10,6 +10,9 @@ from quantbuild.errors import StepError
 from quantbuild.tflite import graph
 
 _FLOATS = frozenset({"FLOAT16", "BFLOAT16", "FLOAT32", "FLOAT64"})
+_DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
+"""What the generated flatbuffer classes raise on a damaged file, which they do not verify."""
+_DAMAGED = "the .tflite is truncated or corrupt; make it again"
 _BORDER = {"QUANTIZE": "inputs", "DEQUANTIZE": "outputs"}
 
 
@@ -17,20 +20,26 @@ def read(data: bytes) -> graph.ModelT:
     """Return the model of `data`. Raises StepError when the file is truncated or corrupt."""
     try:
         model = graph.read(data)
-        if not model.subgraphs:
-            raise StepError("the .tflite holds no graph; build it again")
-    except (struct.error, IndexError, ValueError, TypeError, AttributeError) as error:
-        raise StepError("the .tflite is truncated or corrupt; build it again") from error
+        if not model.subgraphs or any(part.tensors is None for part in model.subgraphs):
+            raise StepError("the .tflite holds no graph; make it again")
+    except _DAMAGE as error:
+        raise StepError(_DAMAGED) from error
     return model
 
 
 def describe(data: bytes) -> dict[str, Any]:
-    """Return what an app needs to know of a .tflite, as JSON.
+    """Return what an app needs to know of a .tflite, as JSON. Raises StepError when it is damaged.
 
     ``scale`` and ``zero_point`` are null where a tensor is not quantized. ``signature`` is "" for a file
     without one, whose inputs and outputs then have their tensors' names.
     """
-    model = read(data)
+    try:
+        return _describe(read(data), len(data))
+    except _DAMAGE as error:
+        raise StepError(_DAMAGED) from error
+
+
+def _describe(model: graph.ModelT, size_bytes: int) -> dict[str, Any]:
     inputs, outputs = graph.signature_maps(model)
     return {
         "signature": (graph.signature_keys(model) or [""])[0],
@@ -38,7 +47,7 @@ def describe(data: bytes) -> dict[str, Any]:
         "outputs": _ports(model, outputs),
         "ops": operators(model),
         "float_ops": float_ops(model),
-        "size_bytes": len(data),
+        "size_bytes": size_bytes,
         "minimal_runtime": minimal_runtime(model),
     }
 

@@ -8,9 +8,6 @@ from typing import Any
 from quantbuild.errors import StepError
 from quantbuild.tflite import describe, graph
 
-LISTED_ELEMENTS = 1024
-"""Constants left in float are named from this size on, and from two axes on; smaller ones are summed up."""
-
 _STALE = (b"min_runtime_version", "min_runtime_version")
 
 
@@ -41,18 +38,19 @@ def report(data: bytes) -> dict[str, Any]:
     """Return which constants are quantized by now and which are float32 still.
 
     ``{"quantized": {dtype: {"tensors", "elements"}}, "left_float": [{"op", "name", "elements"}],
-    "left_float_elements"}``. Raises StepError when none is quantized: the file would be float32's.
+    "left_float_elements"}``. Weights (two axes or more) left in float are named; biases and the like only
+    enter the sum. Raises StepError when none is quantized: the file would be float32's.
     """
     model = describe.read(data)
     quantized: dict[str, collections.Counter[str]] = {}
     left: list[dict[str, Any]] = []
-    small = 0
+    vectors = 0
     for op, tensor in _constants(model):
         kind, count = graph.type_name(tensor), _elements(tensor)
-        if kind == "FLOAT32" and (count >= LISTED_ELEMENTS or len(graph.shape(tensor)) > 1):
+        if kind == "FLOAT32" and len(graph.shape(tensor)) > 1:
             left.append({"op": op, "name": graph.tensor_name(tensor), "elements": count})
         elif kind == "FLOAT32":
-            small += count
+            vectors += count
         elif kind in ("INT8", "INT4", "FLOAT16"):
             quantized.setdefault(kind.lower(), collections.Counter()).update(tensors=1, elements=count)
     if not quantized:
@@ -61,7 +59,7 @@ def report(data: bytes) -> dict[str, Any]:
     return {
         "quantized": {kind: dict(sums) for kind, sums in sorted(quantized.items())},
         "left_float": left,
-        "left_float_elements": small + sum(entry["elements"] for entry in left),
+        "left_float_elements": vectors + sum(entry["elements"] for entry in left),
     }
 
 

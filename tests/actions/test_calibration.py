@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import weakref
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,8 @@ def test_the_number_of_interpreters_does_not_change_a_byte(
         statistics_file.write(path, _calibrate(model, images, interpreters=count).statistics)
         written.append(path.read_bytes())
     assert written[0] == written[1]
+    with zipfile.ZipFile(path) as archive:
+        assert {member.date_time for member in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}, "no time of writing"
 
 
 def test_the_file_reads_back_as_written(models: Path, images: list[np.ndarray], tmp_path: Path) -> None:

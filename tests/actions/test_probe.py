@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny_models import converted, job
+
 from quantbuild.actions import probe
 from quantbuild.errors import StepError
 from quantbuild.tflite import graph
-from tiny_models import converted, job
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from tiny_models import converted, job
+
 from quantbuild.actions import calibrate, quantize
 from quantbuild.errors import StepError
 from quantbuild.schemes import int8
 from quantbuild.tflite import capabilities, describe, graph, ranges, statistics_file, weights
-from tiny_models import converted, job
 
 SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "net": {"image": (16, 16, 3)},
@@ -26,6 +27,7 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "wide": {"image": (56, 56, 3)},
     "words": {"words": (6,)},
 }
+OTHER_SHAPES = {"sine": {"x": (8,)}, "odd": {"pixel values": (8,)}}
 SAMPLES = 12
 
 
@@ -34,7 +36,9 @@ def made_up(name: str) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(3)
     if name == "words":
         return {"words": generator.integers(0, 20, (SAMPLES, 6)).astype(np.int32)}
-    arrays = {key: generator.random((SAMPLES, *shape), np.float32) for key, shape in SHAPES[name].items()}
+    arrays = {
+        key: generator.random((SAMPLES, *shape), np.float32) for key, shape in (SHAPES | OTHER_SHAPES)[name].items()
+    }
     for array in arrays.values():
         array[0] *= 5  # one sample far out of the others' range
     return arrays
@@ -163,6 +167,17 @@ def test_the_plain_converter_binds_two_inputs_by_name(workspaces: dict[str, Work
     assert scales == {"left": [1, 4], "right": [1, 6]}
 
 
+def test_names_that_are_no_identifiers_survive_both_engines(tmp_path: Path) -> None:
+    import keras
+
+    inputs = keras.Input((8,), name="pixel values")
+    keras.Model(inputs, keras.layers.Dense(4, name="class.scores")(inputs)).save(tmp_path / "odd.keras")
+    odd = Workspace("odd", tmp_path, tmp_path / "odd")
+    for engine in ("quantbuild", "tflite"):
+        about = describe.describe(odd.quantize("int8", engine=engine)[0])
+        assert [port["name"] for port in about["inputs"] + about["outputs"]] == ["pixel values", "class.scores"]
+
+
 def test_the_plain_converter_refuses_other_ranges_and_tflite_sources(net: Workspace) -> None:
     with pytest.raises(StepError, match='engine = "tflite" takes its own minima and maxima'):
         net.quantize("int8", engine="tflite", ranges="sample_mean")
@@ -183,6 +198,24 @@ def test_integer_inputs_stay_integers_under_int8_io(workspaces: dict[str, Worksp
     about = describe.describe(data)
     assert [port["dtype"] for port in about["inputs"] + about["outputs"]] == ["int32", "int8"]
     assert values["float_ops"] == []
+
+
+def test_an_op_without_int8_kernel_stays_float_and_is_listed(tmp_path: Path) -> None:
+    import keras
+
+    inputs = keras.Input((8,), name="x")
+    keras.Model(inputs, keras.ops.sin(keras.layers.Dense(4)(inputs))).save(tmp_path / "sine.keras")
+    sine = Workspace("sine", tmp_path, tmp_path / "sine")
+    _, values = sine.quantize("int8")
+    assert [entry["op"] for entry in values["float_ops"]] == ["DEQUANTIZE", "SIN"]
+    data, values = sine.quantize("int8", io="int8")
+    assert [entry["op"] for entry in values["float_ops"]] == ["DEQUANTIZE", "SIN", "QUANTIZE"]
+    assert describe.describe(data)["outputs"][0]["dtype"] == "int8"
+
+
+def test_an_output_that_stays_float_is_refused_under_int8_io(net: Workspace) -> None:
+    with pytest.raises(StepError, match='"image" stays float32: its op has no int8 kernel'):
+        int8._check_io(graph.read(net.float32.read_bytes()), "int8")
 
 
 @pytest.mark.parametrize("scheme", ["float16", "dynamic"])

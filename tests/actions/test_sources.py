@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny_models import converted
+
 from quantbuild.errors import StepError
 from quantbuild.tflite import describe, graph
 
@@ -22,11 +23,8 @@ def described(data: bytes) -> dict[str, Any]:
 
 
 def free_tensors(data: bytes) -> list[str]:
-    found = []
-    for tensor in graph.main(graph.read(data)).tensors:
-        if tensor.shapeSignature is not None and any(size < 0 for size in tensor.shapeSignature):
-            found.append(graph.tensor_name(tensor))
-    return found
+    signatures = {graph.tensor_name(t): t.shapeSignature for t in graph.main(graph.read(data)).tensors}
+    return [name for name, sizes in signatures.items() if sizes is not None and min(sizes, default=0) < 0]
 
 
 def run(data: bytes, **inputs: np.ndarray) -> dict[str, np.ndarray]:
@@ -96,6 +94,21 @@ def test_pins_that_do_not_fit_are_refused(models: Path, tmp_path: Path) -> None:
         converted("keras", models / "free.keras", tmp_path, input_shapes={"frme": [1, 12, 20, 3]})
 
 
+def test_shapes_that_the_model_cannot_take_are_refused(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(StepError, match=r"the model cannot take frame = \[1, 2, 2, 3\]: .*; change input_shapes"):
+        converted("keras", models / "free.keras", tmp_path, input_shapes={"frame": [1, 2, 2, 3]})
+
+
+@pytest.mark.parametrize("name", ["from", "input image", "pixel.values"])
+def test_awkward_input_names_survive(tmp_path: Path, name: str) -> None:
+    import keras
+
+    inputs = keras.Input((3,), name=name)
+    keras.Model(inputs, keras.layers.Dense(2)(inputs)).save(tmp_path / "named.keras")
+    data = converted("keras", tmp_path / "named.keras", tmp_path)
+    assert [port["name"] for port in described(data)["inputs"]] == [name]
+
+
 def test_a_sequential_model_and_integer_inputs_convert(models: Path, tmp_path: Path) -> None:
     row = described(converted("keras", models / "row.keras", tmp_path))
     assert [port["name"] for port in row["outputs"]] == ["scores"]
@@ -104,7 +117,7 @@ def test_a_sequential_model_and_integer_inputs_convert(models: Path, tmp_path: P
 
 
 def test_an_unknown_signature_lists_those_there_are(models: Path, tmp_path: Path) -> None:
-    with pytest.raises(StepError, match='net: the SavedModel has no signature "score"; .* one of .*serving_default'):
+    with pytest.raises(StepError, match=r'net: the SavedModel has no signature "score"; .* one of .*serving_default'):
         converted("saved_model", models / "net", tmp_path, signature="score")
     with pytest.raises(StepError, match='no signature "score"; set signature to one of serving_default'):
         tflite = tmp_path / "a.tflite"
@@ -152,7 +165,7 @@ def test_a_tflite_with_free_sides_needs_pins(models: Path, tmp_path: Path) -> No
 
     path = tmp_path / "free.tflite"
     path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(str(models / "free")).convert())
-    with pytest.raises(StepError, match='free.tflite: input "frame" has the shape'):
+    with pytest.raises(StepError, match=r'free\.tflite: input "frame" has the shape'):
         converted("tflite", path, tmp_path)
     data = converted("tflite", path, tmp_path, input_shapes={"frame": [1, 10, 8, 3]})
     assert described(data)["inputs"][0]["shape"] == [1, 10, 8, 3]
@@ -204,7 +217,7 @@ def test_an_op_without_builtin_kernel_is_named(tmp_path: Path) -> None:
         tf.TensorSpec([1, 3], tf.float32, name="x")
     )
     tf.saved_model.save(module, str(tmp_path / "erfinv"), signatures=serve)
-    with pytest.raises(StepError, match="no builtin op for .*Erfinv"):
+    with pytest.raises(StepError, match=r"no builtin op for .*Erfinv"):
         converted("saved_model", tmp_path / "erfinv", tmp_path)
 
 

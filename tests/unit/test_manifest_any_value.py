@@ -23,7 +23,9 @@ PLACES = sorted((path for path in locate(GOOD) if path != ("schema",)), key=str)
 VALIDATOR = jsonschema.Draft202012Validator(json_schema(PLUGINS))
 
 ODD = st.one_of(
-    st.sampled_from([0, -1, 1, 2.5, math.nan, math.inf, True, False, "", "int8", "train", "host", "x" * 99, "/a", "a\nb"]),
+    st.sampled_from(
+        [0, -1, 1, 2.5, math.nan, math.inf, True, False, "", "int8", "train", "host", "x" * 99, "/a", "a\nb"]
+    ),
     st.sampled_from([[], [1], ["host"], [[]], {}, {"host": 1}, {"default": "int8"}, {"scheme": "int8"}, {"": {}}]),
     st.just(datetime.date(2024, 2, 29)),
 )

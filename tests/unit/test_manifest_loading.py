@@ -279,6 +279,17 @@ def test_a_table_in_two_files_is_an_error_that_names_both(tmp_path):
     assert line.startswith("manifests/b.toml:2: model.digits: manifests/a.toml:")
 
 
+def test_a_table_that_dotted_keys_make_counts_as_the_same_table(tmp_path):
+    dotted = 'schema = 1\nmodel.m.source = "keras"\nmodel.m.path = "digits.keras"\n'
+    (line,) = problems(tmp_path, a=dotted, b='schema = 1\n[model.m]\nmetric = "top5"\n')
+    assert line == "manifests/b.toml:2: model.m: manifests/a.toml:2 has it too; keep one of them"
+
+
+def test_the_same_section_as_a_table_and_as_a_value_is_told(tmp_path):
+    found = problems(tmp_path, a="schema = 1\nmodel = 3\n", b=GOOD)
+    assert any(": model: manifests/a.toml:2 has it too; " in line for line in found)
+
+
 def test_a_missing_key_is_placed_in_the_file_with_the_tables_header(tmp_path):
     head, variants = GOOD.split("[model.digits.variant.int8]")
     bad = head.replace('path = "digits.keras"\n', "")

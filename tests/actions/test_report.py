@@ -1,0 +1,295 @@
+"""The report: one self-contained page that a browser draws, and a report.json that its own schema describes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+import report_fixture as fixture
+
+from quantbuild.actions import report
+from quantbuild.report import page as rendering
+from quantbuild.report import plot, schema
+from quantbuild.report.document import build
+from quantbuild.report.view import page
+
+VARIANTS = ["float32", "float16", "dynamic", "int8", "int8_io", "clipped", "broken"]
+MEASURED_KEYS = {"value", "baseline", "loss", "loss_low", "loss_high", "n", "agreement", "sqnr_db", "verdict"}
+PLOTTED = re.compile(r'<svg[^>]*class="marks".*?</svg>', re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    values = report.run(fixture.job(folder))
+    assert values["verdicts"]["digits/int8"] == "pass"
+    return folder
+
+
+@pytest.fixture(scope="module")
+def document(built: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((built / "report.json").read_text())
+    return found
+
+
+def build_with(**changes: Any) -> dict[str, Any]:
+    return build({**fixture.parameters(), **changes}, fixture.results())
+
+
+# ---- report.json
+
+
+def test_report_json_matches_its_schema(document: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema.json_schema())
+    jsonschema.validate(document, schema.json_schema())
+
+
+def test_a_report_that_lacks_a_key_is_not_written(tmp_path: Path) -> None:
+    parameters = fixture.parameters()
+    parameters["models"][0]["devices"][0]["runner"] = None
+    with pytest.raises(msgspec.ValidationError, match="runner"):
+        report.run(fixture.job(tmp_path, parameters))
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_float32_is_first_and_every_variant_has_every_key(document: dict[str, Any]) -> None:
+    variants = document["models"][0]["variants"]
+    assert [variant["name"] for variant in variants] == VARIANTS
+    for variant in variants[:-1]:
+        assert set(variant["accuracy"]) >= MEASURED_KEYS
+        assert set(variant["devices"]) == {"host", "pixel4"}
+    assert variants[3]["artifact"]["size_ratio"] == pytest.approx(261_504 / fixture.FLOAT32_BYTES)
+    assert variants[3]["artifact"]["kept_float"] == ["softmax"]
+
+
+def test_what_was_not_measured_is_null_and_what_failed_says_why(document: dict[str, Any]) -> None:
+    broken = document["models"][0]["variants"][-1]
+    assert (broken["artifact"], broken["accuracy"], broken["search"]) == (None, None, None)
+    assert broken["error"] == fixture.BROKEN
+    assert broken["verdict"] == "fail"
+    for device in broken["devices"].values():
+        assert device["status"] == "not_measured"
+        assert device["latency_ms"] is device["peak_memory_bytes"] is None
+
+
+def test_a_failed_benchmark_is_failed_and_a_blocked_one_is_not_measured() -> None:
+    steps = [fixture.step("benchmark:digits/int8@pixel4", "failed", message="adb: device offline")]
+    int8 = build_with(steps=steps)["models"][0]["variants"][3]
+    assert int8["devices"]["pixel4"]["status"] == "failed"
+    assert int8["devices"]["pixel4"]["message"] == "adb: device offline"
+    assert build_with()["models"][0]["variants"][-1]["devices"]["host"]["status"] == "not_measured"
+
+
+def test_an_undecided_gate_that_is_set_to_fail_fails_the_variant() -> None:
+    results = fixture.results()
+    results["check"]["models"][0]["variants"][4]["gates"][0]["fails"] = True
+    found = build(fixture.parameters(), results)
+    assert found["models"][0]["variants"][4]["verdict"] == "fail"
+    assert "undecided, which is set to fail" in rendering.render(page(found))
+
+
+def test_a_report_without_any_result_is_still_a_report(tmp_path: Path) -> None:
+    parameters = fixture.parameters()
+    for variant in parameters["models"][0]["variants"]:
+        variant.update(artifact_path=None, sha256=None, size_bytes=None, error="convert:digits failed")
+    report.run(fixture.job(tmp_path, parameters, {}))
+    found = json.loads((tmp_path / "report.json").read_text())
+    jsonschema.validate(found, schema.json_schema())
+    text = (tmp_path / "index.html").read_text()
+    assert "convert:digits failed" in text
+    assert "vegaLite" not in text, "nothing to plot, so no chart library"
+
+
+def test_the_same_results_give_the_same_bytes(built: Path, tmp_path: Path) -> None:
+    report.run(fixture.job(tmp_path))
+    for name in ("report.json", "index.html"):
+        assert (tmp_path / name).read_bytes() == (built / name).read_bytes()
+
+
+# ---- the page
+
+
+class Loads(HTMLParser):
+    """Collects whatever an element would load, and the text of style elements."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.urls: list[str] = []
+        self.styles: list[str] = []
+        self._in_style = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._in_style = tag == "style"
+        named = dict(attrs)
+        self.urls += [named[name] or "" for name in ("src", "srcset", "data", "poster", "action") if name in named]
+        self.urls += [] if (named.get("href") or "#").startswith("#") else [str(named["href"])]
+        self.styles.append(named.get("style") or "")
+
+    def handle_data(self, data: str) -> None:
+        if self._in_style:
+            self.styles.append(data)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_style = False
+
+
+def test_the_page_loads_nothing(built: Path) -> None:
+    text = (built / "index.html").read_text()
+    loads = Loads(text)
+    assert loads.urls == []
+    assert not re.search(r"@import|url\(", "".join(loads.styles))
+    assert "default-src 'none'" in text
+
+
+def test_every_variant_is_on_the_page_and_the_failed_one_with_its_message_escaped(built: Path) -> None:
+    text = (built / "index.html").read_text()
+    for name in VARIANTS:
+        assert f'<a href="#detail-digits-{name}">{name}</a>' in text
+    assert "op 3 &lt;/script&gt;&lt;b&gt;CONV_2D&lt;/b&gt; has no int16 kernel" in text
+    assert fixture.BROKEN not in text
+    assert "<b>CONV_2D" not in text
+
+
+def test_the_headline_tells_what_failed_first_in_plain_words(document: dict[str, Any]) -> None:
+    shown = page(document)
+    assert shown.headline == "2 failures: not everything here can be shipped."
+    assert shown.failures[0].startswith("digits/broken could not be built: op 3")
+    assert shown.failures[1].startswith(
+        "digits/clipped loses 4.17 points (95 %: +2.53 to +6.10 points) against float32, "
+        "and only 2.00 points are allowed"
+    )
+    assert shown.doubts[0].endswith("the limit of 2.00 points is inside that interval, so 600 samples cannot tell.")
+
+
+def test_headlines_of_builds_that_did_not_fail() -> None:
+    results, parameters = fixture.results(), fixture.parameters()
+    del parameters["models"][0]["variants"][5:]
+    parameters["steps"] = []
+    assert page(build(parameters, results)).headline.startswith("Nothing fails, but 1 variant is undecided")
+    del parameters["models"][0]["variants"][4:]
+    assert page(build(parameters, results)).headline == "Every variant holds its limits."
+    for variant in results["check"]["models"][0]["variants"]:
+        variant["gates"] = []
+    assert page(build(parameters, results)).headline.endswith("no limits are set, so nothing was judged.")
+
+
+def test_a_failed_step_of_no_variant_is_the_first_failure() -> None:
+    steps = [fixture.step("calibrate:digits", "failed", message="sample 3 is all zero")]
+    assert page(build_with(steps=steps)).failures[0] == "calibrate:digits: sample 3 is all zero"
+
+
+def test_an_unmeasured_device_says_so_and_its_reason_is_told(document: dict[str, Any]) -> None:
+    model = page(document).models[0]
+    assert all(row.cells[-1].text == "not measured" for row in model.rows)
+    phone = model.places[1]
+    assert ("required", "no") in phone.common
+    assert phone.variants[0][1] == "not measured: device pixel4 is not reachable over adb"
+
+
+def test_facts_that_all_variants_share_are_told_once(document: dict[str, Any]) -> None:
+    host = page(document).models[0].places[0]
+    assert ("cpu", "Imaginary CPU 9000") in host.common
+    assert [name for name, _ in host.variants[0][2]] == ["load"]
+
+
+def test_templates_get_text_and_know_no_arithmetic() -> None:
+    number = re.compile(r"\{[{%][^}%]*(?:[-+*/%]\s*\d|round|format|float\b|int\b)[^}%]*[%}]\}")
+    for path in rendering.template_files():
+        if path.suffix == ".j2":
+            assert not number.search(path.read_text()), path.name
+
+
+# ---- the plot
+
+
+def test_the_plot_spans_the_interval_of_the_loss_around_float32(document: dict[str, Any]) -> None:
+    specification = plot.specification(document["models"][0])
+    assert specification is not None
+    points = {point["variant"]: point for point in specification["data"]["values"]}
+    assert list(points) == VARIANTS[:-1]
+    assert points["clipped"]["low"] == pytest.approx(98.667 - 6.1)
+    assert points["clipped"]["high"] == pytest.approx(98.667 - 2.53)
+    assert points["dynamic"]["label"] == "dynamic\nint8"
+    assert points["int8"]["label"] == ""
+
+
+def test_a_metric_where_less_is_better_spans_the_other_way() -> None:
+    model = build_with()["models"][0] | {"metric": "mae"}
+    for variant in model["variants"][:-1]:
+        variant["accuracy"] |= {"higher_is_better": False, "value": 0.2, "baseline": 0.1}
+        variant["accuracy"] |= {"loss_low": 0.05, "loss_high": 0.2}
+    specification = plot.specification(model)
+    assert specification is not None
+    point = specification["data"]["values"][1]
+    assert (point["low"], point["high"]) == pytest.approx((0.15, 0.3))
+
+
+def test_one_figure_alone_is_no_plot() -> None:
+    model = build_with()["models"][0]
+    model["variants"] = [model["variants"][0], model["variants"][-1]]
+    assert plot.specification(model) is None
+
+
+def test_embedded_json_cannot_end_its_element() -> None:
+    text = str(rendering.embedded_json({"name": "</script><!--&\u2028"}))
+    assert not set("<>&\u2028") & set(text)
+    assert json.loads(text) == {"name": "</script><!--&\u2028"}
+
+
+# ---- files of the page
+
+
+def test_templates_inside_an_installed_package_come_first(tmp_path: Path) -> None:
+    package = tmp_path / "quantbuild"
+    package.mkdir()
+    assert rendering.templates_folder(package) == tmp_path / "templates"
+    (package / "templates").mkdir()
+    (package / "templates" / rendering.TEMPLATE).touch()
+    assert rendering.templates_folder(package) == package / "templates"
+
+
+def test_the_chart_library_is_what_its_version_note_says() -> None:
+    vendor = rendering.templates_folder() / "vendor"
+    note = (vendor / "VERSIONS.md").read_text()
+    for path in vendor.glob("*.min.js"):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() in note
+        assert (vendor / path.name.replace(".min.js", ".LICENSE")).is_file()
+
+
+# ---- in a browser
+
+
+def chromium(folder: Path, *arguments: str) -> str:
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert program, "chromium is not on PATH; install it: the page is not checked without a browser"
+    command = [program, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    command += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=5000", *arguments]
+    command += [(folder / "index.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+def test_a_browser_draws_the_plot_with_every_measured_variant(built: Path) -> None:
+    drawn = PLOTTED.search(chromium(built, "--window-size=1300,1800", "--dump-dom"))
+    assert drawn, "no plot was drawn"
+    for name in ("float32", "float16", "dynamic", "int8", "int8_io", "clipped", "limit"):
+        assert f">{name}<" in drawn.group(), f"the plot has no label {name}"
+
+
+@pytest.mark.parametrize("size", ["1300,1800", "400,1800"])
+def test_a_browser_takes_a_picture_of_the_page(built: Path, size: str) -> None:
+    picture = built / f"page-{size}.png"
+    chromium(built, f"--window-size={size}", f"--screenshot={picture}")
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.stat().st_size > 50_000
