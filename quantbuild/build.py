@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import importlib
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -25,11 +24,11 @@ from quantbuild.manifest.definitions import Workspace
 from quantbuild.outcome import Outcome
 from quantbuild.plan import plan, plug_in, record_path
 from quantbuild.record import RECORD_SCHEMA, Failure, Output, Record, Result, RunFacts, read_record, write_record
+from quantbuild.session import STATE_FOLDER
 from quantbuild.step import Job, Step
 from quantbuild.tools import cpu, versions
 from quantbuild.workers import Kind, WorkerPool
 
-STATE_FOLDER = "build/.state"
 LOG_FOLDER = "build/.logs"
 SCRATCH_FOLDER = "build/.scratch"
 
@@ -58,16 +57,22 @@ class _Clock:
 class Build:
     """The state of one build in one workspace: what was decided and what became of each step."""
 
-    def __init__(self, workspace: Workspace, *, tell: Callable[[Outcome], None] | None = None) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        digests: Digests,
+        *,
+        manifests: Mapping[str, str],
+        tell: Callable[[Outcome], None] | None = None,
+    ) -> None:
         self.workspace = workspace
+        self.manifests = manifests
         self.root = workspace.root
         self.steps = {step.id: step for step in plan(workspace)}
         self.outcomes: dict[str, Outcome] = {}
         self._tell = tell or (lambda outcome: None)
-        state = self.root / STATE_FOLDER
-        state.mkdir(parents=True, exist_ok=True)
-        self.digests = Digests(self.root, state / "digests.msgpack")
-        self.code = CodeDigests(state / "code.msgpack")
+        self.digests = digests
+        self.code = CodeDigests(self.root / STATE_FOLDER / "code.msgpack")
         cores = processors()
         self.machine = Machine(cores)
         heavy = _tensorflow_workers(self.steps, cores)
@@ -109,9 +114,7 @@ class Build:
             assert record is not None
             assert record.result is not None
             self._note_made(record.result)
-            self._close(
-                Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons)
-            )
+            self._close(Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons))
             return True
         self._pending[step.id] = _Pending(preimage, key, reasons)
         return False
@@ -298,9 +301,7 @@ class Build:
             write_record(self.root / record_path(step), record)
         except OSError as unwritten:
             message = f"{message} (and its record could not be written: {_one_line(unwritten)})"
-        self._close(
-            Outcome(step=step.id, status="failed", reasons=texts, message=message, log=log, seconds=seconds)
-        )
+        self._close(Outcome(step=step.id, status="failed", reasons=texts, message=message, log=log, seconds=seconds))
 
     def _close(self, outcome: Outcome) -> None:
         before = self.outcomes.get(outcome.step)
@@ -353,26 +354,37 @@ class Build:
         failed: list[dict[str, Any]] = outcome.result.values["failed"]
         return failed
 
-    def save(self) -> None:
-        """Keep the digest caches and build/last_run.json."""
-        self.digests.save()
-        self.code.save()
-        steps = [
+    def step_rows(self) -> list[dict[str, Any]]:
+        """Return each step's fate as build/last_run.json holds it."""
+        return [
             {
                 "id": outcome.step,
                 "status": outcome.status,
-                "reasons": outcome.reasons if outcome.status == "executed" else (),
+                "reasons": outcome.reasons if outcome.status != "up_to_date" else (),
                 "message": outcome.message,
                 "log": outcome.log,
                 "seconds": round(outcome.seconds, 3),
             }
             for outcome in sorted(self.outcomes.values(), key=lambda outcome: outcome.step)
         ]
-        content = {"schema": 1, **self.counts(), "failed_gates": self.failed_gates(), "steps": steps}
-        target = self.root / "build/last_run.json"
-        aside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        aside.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=1) + b"\n")
-        aside.replace(target)
+
+    def rests_on(self, step_id: str) -> list[str]:
+        """Return the paths that a finished step's freshness rests on: record, outputs and the user's inputs."""
+        outcome = self.outcomes[step_id]
+        step = self.step(step_id)
+        outputs = [] if outcome.result is None else [output.path for output in outcome.result.outputs.values()]
+        given = [given.path for given in step.inputs.values() if given.step is None]
+        return [record_path(step), *outputs, *given]
+
+    def devices_used(self) -> list[tuple[str, bytes, Mapping[str, str]]]:
+        """Return runner, options (JSON) and fingerprint of each device that a planned step runs on."""
+        found = {}
+        for step in self.steps.values():
+            if step.runner is not None:
+                options = msgspec.json.encode(step.parameters["options"], order="deterministic")
+                if (step.runner, options) not in found:
+                    found[step.runner, options] = device_fingerprint(step)
+        return [(runner, options, fingerprint) for (runner, options), fingerprint in found.items()]
 
 
 def worker_kind(step: Step) -> Kind:

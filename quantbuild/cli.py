@@ -54,13 +54,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build() -> Any:
     """Return a build of the workspace in the current folder, to look at and not to run."""
-    from quantbuild.build import Build
-    from quantbuild.manifest.loading import load
+    from quantbuild.session import Session
 
     root = Path.cwd()
     if not (root / "manifests").is_dir():
         raise UsageError(f"{root.name}: no folder manifests/ here; run quantbuild where dodo.py is")
-    return Build(load(root))
+    return Session(root, lambda outcome: None).build
 
 
 def plan_command(options: argparse.Namespace) -> int:

@@ -128,6 +128,7 @@ def _reported_variant(model: Model, name: str, devices: list[Device], outcomes: 
         "artifact_path": artifact.path if artifact else None,
         "sha256": artifact.sha256 if artifact else None,
         "size_bytes": artifact.size_bytes if artifact else None,
+        "values": outcome.result.values if outcome is not None and outcome.result is not None else {},
         "error": first_error(outcomes, steps),
     }
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import msgspec
 
-from quantbuild.digests import sha256_of_bytes
+from quantbuild.digests import sha256_of_bytes, sha256_of_file
+from quantbuild.report.page import template_files, templates_folder
 
 PACKAGE = "quantbuild"
 PACKAGE_FOLDER = Path(__file__).parent
+TEMPLATE_USER = "quantbuild.report.page"
 
 
 class _Module(msgspec.Struct):
@@ -50,6 +52,8 @@ class CodeDigests:
             if name in found:
                 continue
             module = self._module(name)
+            if name == TEMPLATE_USER:
+                found |= self._templates()
             if module is not None:
                 found[name] = module.sha256
                 waiting.extend(module.imports)
@@ -84,12 +88,29 @@ class CodeDigests:
         self._changed = True
         return module
 
+    def _templates(self) -> dict[str, str]:
+        """Return path to sha256 of the files that the page is made from: they are code as much as modules are."""
+        folder = templates_folder(self._folder)
+        return {str(path.relative_to(folder)): sha256_of_file(path) for path in template_files(folder)}
+
     def _path(self, name: str) -> Path | None:
         stem = self._folder.joinpath(*name.split(".")[1:])
         for path in (stem.with_name(f"{stem.name}.py"), stem / "__init__.py"):
             if path.is_file():
                 return path
         return None
+
+
+def package_stamp(folder: Path = PACKAGE_FOLDER) -> str:
+    """Return a digest of the names, sizes and times of all the package's files and of the report's templates."""
+    lines = []
+    for top in {str(folder), str(templates_folder(folder))}:
+        for path, _, names in os.walk(top):
+            for name in names:
+                if not name.endswith(".pyc"):
+                    status = os.stat(f"{path}/{name}")  # noqa: PTH116 - at the start of every build
+                    lines.append(f"{path}/{name} {status.st_size} {status.st_mtime_ns}")
+    return sha256_of_bytes("\n".join(sorted(lines)).encode())
 
 
 def _imports(source: bytes, name: str) -> set[str]:

@@ -67,7 +67,8 @@ class Digests:
     """Digests of paths relative to `root`, remembered in `cache_file` between builds."""
 
     def __init__(self, root: Path, cache_file: Path) -> None:
-        self._root = str(root)
+        # Under doit the root is the current folder: relative paths save a join at each of thousands of looks.
+        self._root = "" if root == Path.cwd() else str(root)
         self._cache_file = cache_file
         self._entries = _load(cache_file)
         self._trees: dict[str, tuple[Digest, str]] = {}
@@ -82,7 +83,7 @@ class Digests:
         Raises:
             OSError: the file exists and cannot be read.
         """
-        full = os.path.join(self._root, path)  # noqa: PTH118 - the hot path of a null build
+        full = os.path.join(self._root, path) if self._root else path  # noqa: PTH118 - the hot path of a null build
         try:
             status = os.stat(full)  # noqa: PTH116 - same
         except (FileNotFoundError, NotADirectoryError):
@@ -96,6 +97,11 @@ class Digests:
         if not Path(self._root, path).is_dir():
             return None
         return self._tree(path)[1]
+
+    def files_below(self, folder: str) -> list[str]:
+        """Return the paths of all files below `folder`, sorted; empty where it is no folder."""
+        full = os.path.join(self._root, folder)  # noqa: PTH118
+        return [f"{folder}/{name}" for name in _walk(full)] if os.path.isdir(full) else []  # noqa: PTH112
 
     def stamps(self, path: str) -> tuple[tuple[str, Stamp], ...]:
         """Return the stamp of every file at or below `path`, to see whether a step's input was edited while it ran."""

@@ -13,6 +13,8 @@ from quantbuild.record import Record
 KEY_SCHEMA = 1
 _encoder = msgspec.json.Encoder(order="deterministic")
 _ABSENT = "absent"
+# A value longer than this says less than its beginning.
+MOST_SHOWN = 80
 
 
 class Reason(msgspec.Struct, frozen=True):
@@ -89,6 +91,7 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Reason]:
 def _leaves(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
     if old == new:
         return
+    old, new = _by_name(old), _by_name(new)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted(set(old) | set(new)):
             yield from _leaves(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
@@ -96,12 +99,23 @@ def _leaves(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]
     yield name, old, new
 
 
+def _by_name(value: Any) -> Any:
+    """Return a list of named tables (models, variants, steps) as a table of them, so that what differs is named."""
+    if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
+        names = [entry.get("name", entry.get("id")) for entry in value]
+        if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):
+            return dict(zip(names, value, strict=True))
+    return value
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return _ABSENT
     if isinstance(value, str):
-        return short(value) if _is_digest(value) else value
-    return _encoder.encode(value).decode()
+        text = short(value) if _is_digest(value) else value
+    else:
+        text = _encoder.encode(value).decode()
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
 
 
 def _is_digest(text: str) -> bool:

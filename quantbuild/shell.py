@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import inspect
 import os
 import signal
@@ -16,26 +15,25 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from doit import Globals
 
-from quantbuild import closing
-from quantbuild.build import STATE_FOLDER, Build
 from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError
 from quantbuild.machine import processors
-from quantbuild.manifest.definitions import Workspace
-from quantbuild.manifest.loading import load
-from quantbuild.outcome import Outcome
-from quantbuild.plan import record_path
+from quantbuild.session import GROUPS, STATE_FOLDER, Session, steps_of
+from quantbuild.standing import Task
+
+if TYPE_CHECKING:
+    from quantbuild.outcome import Outcome
 
 DATABASE = f"{STATE_FOLDER}/doit.db"
-LOCK = f"{STATE_FOLDER}/lock"
-EXIT_INTERRUPTED = 130
+REPORT_PAGE = "build/report/index.html"
 # More threads than processors: those that wait for the TensorFlow worker or for the machine alone must not keep ready
 # steps from running. What really runs at once is bounded by ``Machine``.
 THREADS_PER_PROCESSOR = 3
 MOST_WAITING_BENCHMARKS = 32
+MOST_REASONS_TOLD = 2
 
 TaskDict = dict[str, Any]
 
@@ -47,15 +45,14 @@ def tasks() -> dict[str, Any]:
     """
     root = Path.cwd()
     try:
-        workspace = load(root)
         _prepare_state(root)
+        shell = Shell(root)
     except QuantbuildError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(error.exit_code) from None
     except OSError as error:
         sys.stderr.write(f"{error.filename}: {error.strerror}; quantbuild keeps its state under build/\n")
         raise SystemExit(EXIT_USAGE) from None
-    shell = Shell(workspace)
 
     def task_quantbuild() -> Iterator[TaskDict]:
         shell.observe_forget()
@@ -64,7 +61,7 @@ def tasks() -> dict[str, Any]:
     class BoundReporter(Reporter):
         shell_of_this_run = shell
 
-    benchmarks = sum(step.action == "benchmark" for step in shell.build.steps.values())
+    benchmarks = sum(task.name.startswith("benchmark:") for task in shell.session.tasks())
     return {
         "DOIT_CONFIG": {
             "backend": "sqlite3",
@@ -91,105 +88,92 @@ def _prepare_state(root: Path) -> None:
 
 
 class Shell:
-    """Maps doit's tasks to steps and keeps the build of this run."""
+    """Maps doit's tasks to a session's."""
 
-    def __init__(self, workspace: Workspace) -> None:
-        self.workspace = workspace
-        self.build = Build(workspace, tell=self._say)
-        self._stale: set[str] = set()
+    def __init__(self, root: Path) -> None:
         self._printing = threading.Lock()
-        self._lock_file: IO[str] | None = None
+        self.session = Session(root, self._say)
+        self._stale: set[str] = set()
         self._is_settled = _with_signature(self._settled)
+        self._aborted = False
 
     # Tasks ---------------------------------------------------------------------------------------------------------
 
     def tasks(self) -> Iterator[TaskDict]:
         """Yield doit's tasks: a group for each action, a task for each step, and the closing ones."""
-        steps = self.build.steps
         for action, doc in GROUPS.items():
             group: TaskDict = {"basename": action, "name": None, "doc": doc}
             if action == "quantize":
                 group["task_dep"] = ["dist"]
             yield group
-        for step in steps.values():
-            yield self._task(step.id, list(step.needs))
-        evaluations = [step_id for step_id in steps if step_id.startswith("evaluate:")]
-        artifacts = [step_id for step_id in steps if step_id.startswith(("convert:", "quantize:"))]
-        benchmarks = [step_id for step_id in steps if step_id.startswith("benchmark:")]
-        yield self._task("dist", artifacts)
-        yield self._task("check", [*artifacts, *evaluations, *closing.gated_benchmarks(self.workspace)])
-        yield self._task("report", ["check", *benchmarks])
+        for task in self.session.tasks():
+            yield self._task(task)
 
-    def _task(self, name: str, needs: list[str]) -> TaskDict:
-        basename, _, sub_name = name.partition(":")
-        task: TaskDict = {
+    def _task(self, task: Task) -> TaskDict:
+        basename, _, sub_name = task.name.partition(":")
+        made: TaskDict = {
             "basename": basename,
-            "actions": [(self._run, [name])],
-            "uptodate": [(self._is_settled, (name,))],
-            "task_dep": needs,
-            "clean": [(self._clean, [name])],
-            "doc": CLOSING_DOCS.get(name, ""),
+            "actions": [(self._run, (task.name,))],
+            "uptodate": [(self._is_settled, (task.name,))],
+            "task_dep": task.needs,
+            "clean": [(self._clean, (task.name,))],
+            "doc": task.doc,
         }
         if sub_name:
-            task["name"] = sub_name
-        return task
-
-    def _steps_of(self, task: str) -> tuple[str, ...]:
-        # A verdict enters the lock, so dist follows check; `doit quantize` asks for dist alone.
-        return ("check", "dist") if task == "check" else (task,)
+            made["name"] = sub_name
+        return made
 
     def _settled(self, task: str) -> bool:
-        for step_id in self._steps_of(task):
-            if not self.build.settle(self.build.step(step_id)):
-                self._stale.add(task)
-                return False
-        return True
+        try:
+            settled = self.session.settle(task)
+        except QuantbuildError as error:
+            # A file that the manifests name was taken away since the last build.
+            sys.stderr.write(f"{error}\n")
+            self._aborted = True
+            raise SystemExit(error.exit_code) from None
+        if not settled:
+            self._stale.add(task)
+        return settled
 
     def _run(self, task: str) -> bool:
         """Do a task's steps. doit calls it for a settled task only where it was told to run everything (-a)."""
-        forced = task not in self._stale
-        for step_id in self._steps_of(task):
-            step = self.build.step(step_id)
-            if forced or not self._done_in_this_build(step_id):
-                self.build.run(step, forced=forced)
+        self.session.run(task, forced=task not in self._stale)
         return True
-
-    def _done_in_this_build(self, step_id: str) -> bool:
-        return step_id in self.build.outcomes and step_id != "dist"
 
     # Run -----------------------------------------------------------------------------------------------------------
 
     def begin(self, tasks: Mapping[str, Any], selected: Sequence[str]) -> None:
         """Take the workspace's lock, answer signals by ending the workers, and let benchmarks come last."""
-        self._take_lock()
+        self.session.take_lock(
+            lambda pid: self._line(f"quantbuild: another build runs in this workspace (pid {pid}); waiting for it")
+        )
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._interrupted)
-        atexit.register(self.build.pool.close)
-        self.build.machine.expect(_before_benchmarks(tasks, selected))
+        atexit.register(self.session.close)
+        self.session.expect(_before_benchmarks(tasks, selected))
 
     def finish(self) -> int:
-        """Publish, keep the state, print the closing lines; return the exit code."""
-        build = self.build
+        """Keep the state, print the closing lines; return the exit code."""
+        if self._aborted:
+            return 0  # the exit code is on its way already
         try:
-            build.publish_partly()
-            build.save()
+            ending = self.session.finish()
         except OSError as error:
             self._line(f"quantbuild: {error.strerror}: {error.filename}; the build's state was not kept")
             return EXIT_FAILED
         finally:
-            build.pool.close()
-        for gate in build.failed_gates():
+            self.session.close()
+        for gate in ending.failed_gates:
             self._line(f"gate failed: {gate['model']}/{gate['variant']}: {gate['message']}")
-        if "report" in build.outcomes and build.outcomes["report"].done:
-            self._line(f"report: {closing.REPORT_FOLDER}/index.html")
-        counts = build.counts()
+        if ending.reported:
+            self._line(f"report: {REPORT_PAGE}")
         told = ("executed", "restored", "up_to_date", "failed")
-        self._line("quantbuild: " + ", ".join(f"{counts[name]} {name.replace('_', ' ')}" for name in told))
-        return EXIT_FAILED if counts["failed"] or counts["blocked"] or build.failed_gates() else 0
+        self._line("quantbuild: " + ", ".join(f"{ending.counts[name]} {name.replace('_', ' ')}" for name in told))
+        return EXIT_FAILED if ending.failed else 0
 
     def _say(self, outcome: Outcome) -> None:
         if outcome.status == "executed":
-            self._line(f"  {outcome.step}  {outcome.seconds:.1f} s  ({'; '.join(outcome.reasons)})")
+            self._line(f"  {outcome.step}  {outcome.seconds:.1f} s  ({_told(outcome.reasons)})")
         elif not outcome.done:
             log = f"; log: {outcome.log}" if outcome.log else ""
             status = "failed: " if outcome.status == "failed" else ""
@@ -204,39 +188,27 @@ class Shell:
 
     def _interrupted(self, number: int, _frame: object) -> None:
         """End the workers and the process at once: finished steps have their records, the one in flight has none."""
-        self.build.pool.close()
+        self.session.close()
         os.write(2, f"\nquantbuild: interrupted by {signal.Signals(number).name}; finished steps are kept\n".encode())
-        os._exit(128 + number if number != signal.SIGINT else EXIT_INTERRUPTED)
-
-    def _take_lock(self) -> None:
-        """Take the workspace's lock, waiting for another build with a plain message."""
-        self._lock_file = (self.workspace.root / LOCK).open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock_file.seek(0)
-            other = self._lock_file.read()
-            self._line(f"quantbuild: another build runs in this workspace (pid {other}); waiting for it")
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
-        self._lock_file.truncate(0)
-        self._lock_file.write(str(os.getpid()))
-        self._lock_file.flush()
+        os._exit(128 + number)
 
     # Cleaning ------------------------------------------------------------------------------------------------------
 
     def _clean(self, task: str, dryrun: bool) -> None:
         """Remove what a task's steps made, their records and what stands of it in dist/ (`doit clean`)."""
         for path in self._paths_of(task):
-            full = self.workspace.root / path
+            full = self.session.root / path
             if full.exists():
                 self._line(f"{'would remove' if dryrun else 'removed'} {path}")
                 if not dryrun:
                     full.unlink()
 
     def _paths_of(self, task: str) -> list[str]:
+        from quantbuild.plan import record_path
+
         paths: list[str] = []
-        for step_id in self._steps_of(task):
-            step = self.build.step(step_id)
+        for step_id in steps_of(task):
+            step = self.session.build.step(step_id)
             paths += [*step.outputs.values(), record_path(step)]
             if step_id.startswith("quantize:"):
                 name = step_id.removeprefix("quantize:")
@@ -256,31 +228,20 @@ class Shell:
             remove(task)
 
         def forget_all() -> None:
-            for task in [*self.build.steps, *closing.CLOSING]:
-                self._forget(task)
+            for task in self.session.tasks():
+                self._forget(task.name)
             remove_all()
 
         manager.remove = forget
         manager.remove_all = forget_all
 
     def _forget(self, task: str) -> None:
-        if task in self.build.steps or task in closing.CLOSING:
-            for step_id in self._steps_of(task):
-                (self.workspace.root / record_path(self.build.step(step_id))).unlink(missing_ok=True)
+        from quantbuild.plan import record_path
 
-
-GROUPS = {
-    "convert": "source model → float32.tflite",
-    "calibrate": "ranges of every tensor on the calibration set, once a model",
-    "quantize": "make every variant, dist/ and the lock",
-    "evaluate": "every variant and float32 on the same evaluation samples",
-    "benchmark": "latency and memory of every variant on its devices",
-}
-CLOSING_DOCS = {
-    "check": "judge the gates; writes junit.xml and results.sarif",
-    "dist": "publish artifacts, contracts and the lock to dist/",
-    "report": "everything: build/report/index.html and report.json",
-}
+        if task in GROUPS:
+            return
+        for step_id in steps_of(task):
+            (self.session.root / record_path(self.session.build.step(step_id))).unlink(missing_ok=True)
 
 
 class Reporter:
@@ -339,17 +300,23 @@ class Reporter:
 
 def _before_benchmarks(tasks: Mapping[str, Any], selected: Sequence[str]) -> set[str]:
     """Return the steps of a run that are no benchmarks and need none: benchmarks let them go first."""
-    needs_benchmark: dict[str, bool] = {}
+    late: dict[str, bool] = {}
 
     def visit(name: str) -> bool:
-        if name not in needs_benchmark:
-            needed = [visit(dependency) for dependency in tasks[name].task_dep]
-            needs_benchmark[name] = name.startswith("benchmark:") or any(needed)
-        return needs_benchmark[name]
+        if name not in late:
+            late[name] = name.startswith("benchmark:") or any(list(map(visit, tasks[name].task_dep)))
+        return late[name]
 
     for name in selected:
         visit(name)
-    return {name for name, late in needs_benchmark.items() if not late and name not in GROUPS}
+    return {name for name, is_late in late.items() if not is_late and name not in GROUPS}
+
+
+def _told(reasons: Sequence[str]) -> str:
+    """Return the first few reasons; `quantbuild explain` and build/last_run.json hold them all."""
+    more = len(reasons) - MOST_REASONS_TOLD
+    told = "; ".join(reasons[:MOST_REASONS_TOLD])
+    return f"{told}; and {more} more" if more > 0 else told
 
 
 def _with_signature(function: Callable[[str], bool]) -> Callable[[str], bool]:

@@ -8,14 +8,14 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 
 from quantbuild.errors import StepError
 from quantbuild.step import Job
+from quantbuild.tools import version
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,16 +37,16 @@ _MEASURING = Path(__file__).with_name("host_process.py")
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of a device with ``runner = "host"``."""
 
-    threads: int = 1
-    processes: int = 5
+    threads: Annotated[int, msgspec.Meta(ge=1)] = 1
+    processes: Annotated[int, msgspec.Meta(ge=1)] = 5
     """Fresh processes per model."""
-    runs: int = 100
+    runs: Annotated[int, msgspec.Meta(ge=1)] = 100
     """Fewest invocations measured per process."""
-    seconds: float = 1.0
+    seconds: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     """Shortest time measured per process."""
-    warmup_runs: int = 10
-    warmup_seconds: float = 0.5
-    max_seconds: float = 30.0
+    warmup_runs: Annotated[int, msgspec.Meta(ge=0)] = 10
+    warmup_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0.5
+    max_seconds: Annotated[float, msgspec.Meta(gt=0)] = 30.0
     """A process stops after this long, of warm-up and of measuring, with fewer runs if the model is slow."""
 
 
@@ -150,12 +150,9 @@ def _read(path: str) -> str | None:
 
 
 def _runtime(options: Options) -> dict[str, Any]:
-    try:
-        found: str | None = version("ai-edge-litert")
-    except PackageNotFoundError:
-        found = None
     # The wheel's interpreter applies XNNPACK by default; nothing tells whether it took every op.
-    return {"name": "ai-edge-litert", "version": found, "delegate": "XNNPACK", "threads": options.threads}
+    name = "ai-edge-litert"
+    return {"name": name, "version": version(name), "delegate": "XNNPACK", "threads": options.threads}
 
 
 def _measure(job: Job, options: Options, attempt: int) -> dict[str, list[dict[str, Any]]]:

@@ -71,8 +71,11 @@ def _check_finite(statistics: Statistics) -> None:
 
 
 def _check_coverage(model: graph.ModelT, statistics: Statistics) -> None:
-    tensors, rows = graph.main(model).tensors, statistics.rows()
-    for tensor in graph.activations(model):
+    main, rows = graph.main(model), statistics.rows()
+    # What nothing reads needs no range, and may have no value: the loop invariants that a WHILE returns.
+    read = set(graph.consumers(main)) | set(graph.indices(main.outputs))
+    tensors = main.tensors
+    for tensor in (tensor for tensor in graph.activations(model) if tensor in read or tensor in rows):
         name = graph.tensor_name(tensors[tensor])
         if tensor not in rows or statistics.tensor_names[rows[tensor]] != name:
             raise StepError(f'statistics: no range for tensor "{name}" of this model; calibrate again')

@@ -265,6 +265,14 @@ def test_statistics_of_another_model_are_refused(workspaces: dict[str, Workspace
         ranges.choose(model, statistics_file.read(workspaces["pair"].statistics), "minmax")
 
 
+def test_a_tensor_that_nothing_reads_needs_no_range(net: Workspace) -> None:
+    model = graph.read(net.float32.read_bytes())
+    dead = graph.add_tensor(graph.main(model), "dead", (1, 4))
+    graph.main(model).operators[0].outputs = [*graph.indices(graph.main(model).operators[0].outputs), dead]
+    assert dead in graph.activations(model)
+    assert dead not in ranges.choose(model, statistics_file.read(net.statistics), "minmax")
+
+
 def test_unknown_options_do_not_decode() -> None:
     with pytest.raises(msgspec.ValidationError, match="rnages"):
         msgspec.convert({"rnages": "minmax"}, int8.Options)

@@ -94,3 +94,15 @@ def test_equal_meaning_is_an_equal_key(value: dict[str, Any], random: Any) -> No
 def test_any_changed_component_is_another_key(value: dict[str, int], data: Any) -> None:
     name = data.draw(st.sampled_from(sorted(value)))
     assert key_of(value) != key_of({**value, name: value[name] + 1})
+
+
+def test_a_change_deep_in_a_list_of_named_tables_is_named_by_them() -> None:
+    old = {"parameters": {"models": [{"name": "m", "variants": [{"name": "a", "size": 1}, {"name": "b", "size": 2}]}]}}
+    new = copy.deepcopy(old)
+    new["parameters"]["models"][0]["variants"][1]["size"] = 3
+    assert [r.text() for r in changes(old, new)] == ["option changed: models.m.variants.b.size: 2 → 3"]
+
+
+def test_a_long_value_is_shown_by_its_beginning() -> None:
+    reasons = list(changes({"parameters": {"x": "a"}}, {"parameters": {"x": "b" * 5000}}))
+    assert len(reasons[0].text()) < 200

@@ -1,0 +1,237 @@
+"""One run over a workspace: from what stands where nothing changed, else through manifests, plan and keys."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import msgspec
+
+from quantbuild.digests import Digests
+from quantbuild.standing import (
+    SNAPSHOT_SCHEMA,
+    Device,
+    Snapshot,
+    Standing,
+    Task,
+    facts,
+    known_digests,
+    manifest_digests,
+    read_standing,
+    write_snapshot,
+)
+
+if TYPE_CHECKING:
+    from quantbuild.build import Build
+    from quantbuild.outcome import Outcome
+
+STATE_FOLDER = "build/.state"
+LOCK = f"{STATE_FOLDER}/lock"
+LAST_RUN = "build/last_run.json"
+COUNTED = ("executed", "restored", "up_to_date", "failed", "blocked")
+
+GROUPS = {
+    "convert": "source model → float32.tflite",
+    "calibrate": "ranges of every tensor on the calibration set, once a model",
+    "quantize": "make every variant, dist/ and the lock",
+    "evaluate": "every variant and float32 on the same evaluation samples",
+    "benchmark": "latency and memory of every variant on its devices",
+}
+CLOSING_DOCS = {
+    "check": "judge the gates; writes junit.xml and results.sarif",
+    "dist": "publish artifacts, contracts and the lock to dist/",
+    "report": "everything: build/report/index.html and report.json",
+}
+
+
+def steps_of(task: str) -> tuple[str, ...]:
+    """Return the steps of a task: a verdict enters the lock, so dist follows check; `doit quantize` asks for dist."""
+    return ("check", "dist") if task == "check" else (task,)
+
+
+class Session:
+    """What one process does in one workspace. The build proper is made only when it is needed."""
+
+    def __init__(self, root: Path, tell: Callable[[Outcome], None]) -> None:
+        self.root = root
+        self._tell = tell
+        (root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+        self._snapshot_path = root / STATE_FOLDER / "standing.msgpack"
+        self.digests = Digests(root, root / STATE_FOLDER / "digests.msgpack")
+        self._standing: Standing | None = read_standing(self._snapshot_path, self.digests)
+        self._stood: dict[str, None] = {}
+        self._expected: set[str] = set()
+        self._build: Build | None = None
+        if self._standing is None:
+            self.build  # noqa: B018 - a manifest's errors are to be told before doit goes on
+
+    @property
+    def build(self) -> Build:
+        """The build proper, planned from the manifests when first asked for.
+
+        Raises:
+            ManifestErrors: all that is wrong with the manifests.
+        """
+        if self._build is None:
+            from quantbuild.build import Build
+            from quantbuild.manifest.loading import load
+
+            manifests = manifest_digests(self.digests)
+            self._build = Build(load(self.root), self.digests, manifests=manifests, tell=self._tell)
+            self._build.machine.expect(self._expected)
+            for step_id in self._stood:  # in the order of needs, as doit asked
+                step = self._build.step(step_id)
+                if not self._build.settle(step):
+                    self._build.run(step)
+        return self._build
+
+    def tasks(self) -> tuple[Task, ...]:
+        """Return the doit tasks of this workspace, groups left out."""
+        return self._standing.snapshot.tasks if self._standing is not None else planned_tasks(self.build)
+
+    def expect(self, steps: set[str]) -> None:
+        """Name the steps that benchmarks let go first."""
+        self._expected = steps
+        if self._build is not None:
+            self._build.machine.expect(steps)
+
+    def settle(self, task: str) -> bool:
+        """Whether all steps of `task` are settled without running anything."""
+        steps = steps_of(task)
+        if self._build is None and self._standing is not None and all(map(self._standing.stands, steps)):
+            self._stood.update(dict.fromkeys(steps))
+            return True
+        return all(self.build.settle(self.build.step(step_id)) for step_id in steps)
+
+    def run(self, task: str, *, forced: bool) -> None:
+        """Do the steps of `task` that are not settled; with `forced` all of them."""
+        for step_id in steps_of(task):
+            if forced or step_id == "dist" or step_id not in self.build.outcomes:
+                self.build.run(self.build.step(step_id), forced=forced)
+
+    def take_lock(self, waiting: Callable[[str], None]) -> None:
+        """Take the workspace's lock for the rest of this process."""
+        self._lock_file = (self.root / LOCK).open("a+", encoding="utf-8")
+        _lock(self._lock_file, waiting)
+
+    # The end -------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Stop the workers."""
+        if self._build is not None:
+            self._build.pool.close()
+
+    def finish(self) -> Ending:
+        """Publish what a sub-task made, keep the state; return what to tell.
+
+        Raises:
+            OSError: the state could not be written.
+        """
+        if self._build is None:
+            assert self._standing is not None
+            gates = self._standing.snapshot.failed_gates if "check" in self._stood else ()
+            counts = dict.fromkeys(COUNTED, 0) | {"up_to_date": len(self._stood)}
+            steps = [{"id": step, "status": "up_to_date", "reasons": []} for step in sorted(self._stood)]
+            ending = Ending(counts=counts, failed_gates=gates, reported="report" in self._stood)
+        else:
+            build = self._build
+            build.publish_partly()
+            build.code.save()
+            self._keep_standing(build)
+            gates = tuple(build.failed_gates())
+            steps = build.step_rows()
+            outcome = build.outcomes.get("report")
+            reported = outcome is not None and outcome.done
+            ending = Ending(counts=build.counts(), failed_gates=gates, reported=reported)
+        self.digests.save()
+        self._write_last_run(ending, steps)
+        return ending
+
+    def _write_last_run(self, ending: Ending, steps: list[dict[str, Any]]) -> None:
+        content = {"schema": 1, **ending.counts, "failed_gates": ending.failed_gates, "steps": steps}
+        target = self.root / LAST_RUN
+        aside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        aside.write_bytes(msgspec.json.encode(content) + b"\n")
+        aside.replace(target)
+
+    def _keep_standing(self, build: Build) -> None:
+        """Keep a snapshot of the steps that this build found or made up to date, and of earlier ones that it left."""
+        manifests = manifest_digests(self.digests)
+        if manifests != build.manifests:
+            return  # a manifest was edited while the build ran: what was planned is no longer what it says
+        old = self._standing.snapshot if self._standing is not None else None
+        steps: dict[str, tuple[str, ...]] = dict(old.steps) if old is not None else {}
+        digests: dict[str, str] = dict(old.digests) if old is not None else {}
+        tools: dict[str, str] = dict(old.tools) if old is not None else {}
+        for step_id, outcome in build.outcomes.items():
+            steps.pop(step_id, None)
+            paths = build.rests_on(step_id)
+            known = None if outcome.result is None else known_digests(paths, self.digests)
+            if outcome.result is None or known is None:
+                continue
+            steps[step_id] = tuple(paths)
+            digests |= known
+            tools |= outcome.result.preimage["tools"]
+        used = {path for paths in steps.values() for path in paths}
+        check = build.outcomes.get("check")
+        gates = tuple(build.failed_gates()) if check is not None or old is None else old.failed_gates
+        tools.pop("python", None)
+        snapshot = Snapshot(
+            schema=SNAPSHOT_SCHEMA,
+            facts=facts(),
+            tools=tools,
+            devices=tuple(
+                Device(runner, msgspec.Raw(options), dict(found)) for runner, options, found in build.devices_used()
+            ),
+            manifests=manifests,
+            tasks=planned_tasks(build),
+            steps=steps,
+            digests={path: sha256 for path, sha256 in digests.items() if path in used},
+            failed_gates=gates,
+        )
+        write_snapshot(self._snapshot_path, snapshot)
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended: steps by status, gates that failed, and whether the page stands."""
+
+    counts: dict[str, int]
+    failed_gates: tuple[dict[str, Any], ...]
+    reported: bool
+
+    @property
+    def failed(self) -> bool:
+        """Whether the exit code is 1."""
+        return bool(self.counts["failed"] or self.counts["blocked"] or self.failed_gates)
+
+
+def planned_tasks(build: Build) -> tuple[Task, ...]:
+    """Return a task for each step and the closing ones, each with what it needs."""
+    from quantbuild import closing
+
+    steps = build.steps
+    artifacts = tuple(name for name in steps if name.startswith(("convert:", "quantize:")))
+    evaluations = tuple(name for name in steps if name.startswith("evaluate:"))
+    benchmarks = tuple(name for name in steps if name.startswith("benchmark:"))
+    gated = tuple(closing.gated_benchmarks(build.workspace))
+    return (
+        *(Task(step.id, step.needs, "") for step in steps.values()),
+        Task("dist", artifacts, CLOSING_DOCS["dist"]),
+        Task("check", (*artifacts, *evaluations, *gated), CLOSING_DOCS["check"]),
+        Task("report", ("check", *benchmarks), CLOSING_DOCS["report"]),
+    )
+
+
+def _lock(file: IO[str], waiting: Callable[[str], None]) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        waiting(file.read())
+        fcntl.flock(file, fcntl.LOCK_EX)
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
