@@ -7,7 +7,7 @@ import datetime
 import importlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ class Build:
         workspace: Workspace,
         digests: Digests,
         *,
-        manifests: Mapping[str, str],
+        manifests: Sequence[tuple[str, str]],
         tell: Callable[[Outcome], None] | None = None,
     ) -> None:
         self.workspace = workspace

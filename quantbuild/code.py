@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,7 +9,6 @@ from pathlib import Path
 import msgspec
 
 from quantbuild.digests import sha256_of_bytes, sha256_of_file
-from quantbuild.report.page import template_files, templates_folder
 
 PACKAGE = "quantbuild"
 PACKAGE_FOLDER = Path(__file__).parent
@@ -90,6 +88,8 @@ class CodeDigests:
 
     def _templates(self) -> dict[str, str]:
         """Return path to sha256 of the files that the page is made from: they are code as much as modules are."""
+        from quantbuild.report.page import template_files, templates_folder
+
         folder = templates_folder(self._folder)
         return {str(path.relative_to(folder)): sha256_of_file(path) for path in template_files(folder)}
 
@@ -103,6 +103,8 @@ class CodeDigests:
 
 def package_stamp(folder: Path = PACKAGE_FOLDER) -> str:
     """Return a digest of the names, sizes and times of all the package's files and of the report's templates."""
+    from quantbuild.report.page import templates_folder
+
     lines = []
     for top in {str(folder), str(templates_folder(folder))}:
         for path, _, names in os.walk(top):
@@ -115,6 +117,8 @@ def package_stamp(folder: Path = PACKAGE_FOLDER) -> str:
 
 def _imports(source: bytes, name: str) -> set[str]:
     """Return the package's modules named in any import of `source`, inside functions too."""
+    import ast  # only when a module was edited
+
     found: set[str] = set()
     for node in ast.walk(ast.parse(source, filename=name)):
         if isinstance(node, ast.Import):

@@ -7,6 +7,7 @@ could carry the same stamp is "racy" (git's word): it is hashed once more the ne
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import stat
@@ -70,10 +71,13 @@ class Digests:
         # Under doit the root is the current folder: relative paths save a join at each of thousands of looks.
         self._root = "" if root == Path.cwd() else str(root)
         self._cache_file = cache_file
-        self._entries = _load(cache_file)
         self._trees: dict[str, tuple[Digest, str]] = {}
         self._changed = False
         self.hashed_files = 0
+
+    @functools.cached_property
+    def _entries(self) -> dict[str, _Entry]:
+        return _load(self._cache_file)
 
     def digest(self, path: str) -> Digest | None:
         """Return the digest of the file or folder at `path`, None where there is none.
@@ -118,6 +122,11 @@ class Digests:
         status = os.stat(os.path.join(self._root, path))  # noqa: PTH116, PTH118
         self._entries[path] = _Entry(*_stamp(status), sha256, racy=False)
         self._changed = True
+
+    def believed_stamp(self, path: str) -> Stamp | None:
+        """Return the stamp under which a file's digest is known, None for a folder or where it could be racy."""
+        entry = self._entries.get(path)
+        return None if entry is None or entry.racy else Stamp(*entry[:4])
 
     def forget_trees(self) -> None:
         """Look at folders anew: within one build a tree is walked once, unless a step wrote into it."""

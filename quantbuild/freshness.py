@@ -111,10 +111,9 @@ def _by_name(value: Any) -> Any:
 def _shown(value: Any) -> str:
     if value is None:
         return _ABSENT
-    if isinstance(value, str):
-        text = short(value) if _is_digest(value) else value
-    else:
-        text = _encoder.encode(value).decode()
+    text = value if isinstance(value, str) else _encoder.encode(value).decode()
+    if _is_digest(text):
+        return short(text)
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 1]}…"
 
 

@@ -14,12 +14,13 @@ from quantbuild.digests import Digests
 from quantbuild.standing import (
     SNAPSHOT_SCHEMA,
     Device,
+    File,
     Snapshot,
     Standing,
     Task,
     facts,
-    known_digests,
-    manifest_digests,
+    installed_stamp,
+    manifest_files,
     read_standing,
     write_snapshot,
 )
@@ -79,7 +80,7 @@ class Session:
             from quantbuild.build import Build
             from quantbuild.manifest.loading import load
 
-            manifests = manifest_digests(self.digests)
+            manifests = [(file.path, file.sha256) for file in manifest_files(self.digests)]
             self._build = Build(load(self.root), self.digests, manifests=manifests, tell=self._tell)
             self._build.machine.expect(self._expected)
             for step_id in self._stood:  # in the order of needs, as doit asked
@@ -159,37 +160,49 @@ class Session:
 
     def _keep_standing(self, build: Build) -> None:
         """Keep a snapshot of the steps that this build found or made up to date, and of earlier ones that it left."""
-        manifests = manifest_digests(self.digests)
-        if manifests != build.manifests:
+        manifests = manifest_files(self.digests)
+        if [(file.path, file.sha256) for file in manifests] != build.manifests:
             return  # a manifest was edited while the build ran: what was planned is no longer what it says
         old = self._standing.snapshot if self._standing is not None else None
-        steps: dict[str, tuple[str, ...]] = dict(old.steps) if old is not None else {}
-        digests: dict[str, str] = dict(old.digests) if old is not None else {}
-        tools: dict[str, str] = dict(old.tools) if old is not None else {}
+        files: dict[str, File] = {}
+        steps: dict[str, list[str]] = {}
+        tools: dict[str, str] = {}
+        if old is not None:
+            files |= {file.path: file for file in old.files}
+            steps |= {step_id: [old.files[place].path for place in places] for step_id, places in old.steps.items()}
+            tools |= old.tools
         for step_id, outcome in build.outcomes.items():
             steps.pop(step_id, None)
-            paths = build.rests_on(step_id)
-            known = None if outcome.result is None else known_digests(paths, self.digests)
-            if outcome.result is None or known is None:
+            if outcome.result is None:
                 continue
-            steps[step_id] = tuple(paths)
-            digests |= known
+            paths = build.rests_on(step_id)
+            known = {path: self.digests.digest(path) for path in paths}
+            if None in known.values():
+                continue
+            steps[step_id] = paths
             tools |= outcome.result.preimage["tools"]
-        used = {path for paths in steps.values() for path in paths}
+            files |= {
+                path: File(path, digest.sha256, self.digests.believed_stamp(path))
+                for path, digest in known.items()
+                if digest is not None
+            }
+        used = sorted({path for paths in steps.values() for path in paths})
+        places = {path: place for place, path in enumerate(used)}
         check = build.outcomes.get("check")
         gates = tuple(build.failed_gates()) if check is not None or old is None else old.failed_gates
         tools.pop("python", None)
         snapshot = Snapshot(
             schema=SNAPSHOT_SCHEMA,
             facts=facts(),
+            installed=installed_stamp(),
             tools=tools,
             devices=tuple(
                 Device(runner, msgspec.Raw(options), dict(found)) for runner, options, found in build.devices_used()
             ),
             manifests=manifests,
             tasks=planned_tasks(build),
-            steps=steps,
-            digests={path: sha256 for path, sha256 in digests.items() if path in used},
+            steps={step_id: tuple(places[path] for path in paths) for step_id, paths in steps.items()},
+            files=tuple(files[path] for path in used),
             failed_gates=gates,
         )
         write_snapshot(self._snapshot_path, snapshot)
@@ -213,14 +226,17 @@ def planned_tasks(build: Build) -> tuple[Task, ...]:
     from quantbuild import closing
 
     steps = build.steps
+    # An artifact that an evaluation needs is settled before it: naming it again would cost doit an edge each.
     artifacts = tuple(name for name in steps if name.startswith(("convert:", "quantize:")))
     evaluations = tuple(name for name in steps if name.startswith("evaluate:"))
+    evaluated = {needed for name in evaluations for needed in steps[name].needs}
+    judged = (*(name for name in artifacts if name not in evaluated), *evaluations)
     benchmarks = tuple(name for name in steps if name.startswith("benchmark:"))
     gated = tuple(closing.gated_benchmarks(build.workspace))
     return (
         *(Task(step.id, step.needs, "") for step in steps.values()),
         Task("dist", artifacts, CLOSING_DOCS["dist"]),
-        Task("check", (*artifacts, *evaluations, *gated), CLOSING_DOCS["check"]),
+        Task("check", (*judged, *gated), CLOSING_DOCS["check"]),
         Task("report", ("check", *benchmarks), CLOSING_DOCS["report"]),
     )
 

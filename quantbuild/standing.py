@@ -8,15 +8,17 @@ that cannot be told, sends the build through the manifests and the keys: a snaps
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from quantbuild.code import package_stamp
-from quantbuild.digests import Digests, sha256_of_bytes
+from quantbuild.digests import Digests, Stamp, sha256_of_bytes
 from quantbuild.tools import cpu, version
 
 SNAPSHOT_SCHEMA = 1
@@ -39,17 +41,28 @@ class Device(msgspec.Struct, frozen=True, array_like=True):
     fingerprint: dict[str, str]
 
 
+class File(msgspec.Struct, frozen=True, array_like=True):
+    """One file or folder that steps rest on; the stamp is absent where it cannot be believed (racy, or a folder)."""
+
+    path: str
+    sha256: str
+    stamp: Stamp | None
+
+
 class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     """What a snapshot file holds."""
 
     schema: int
     facts: dict[str, str]
+    installed: str
+    """The stamp of the folders Python finds distributions in, under which the versions need not be looked up."""
     tools: dict[str, str]
     devices: tuple[Device, ...]
-    manifests: dict[str, str]
+    manifests: tuple[File, ...]
     tasks: tuple[Task, ...]
-    steps: dict[str, tuple[str, ...]]
-    digests: dict[str, str]
+    steps: dict[str, tuple[int, ...]]
+    """The files each step rests on, as places in `files`."""
+    files: tuple[File, ...]
     failed_gates: tuple[dict[str, Any], ...]
 
 
@@ -62,23 +75,39 @@ class Standing:
     def __init__(self, snapshot: Snapshot, digests: Digests) -> None:
         self.snapshot = snapshot
         self._digests = digests
-        self._same: dict[str, bool] = {}
+        self._altered: set[int] | None = None
 
     def stands(self, step: str) -> bool:
         """Whether every file that `step` rests on is as it was when the step was found up to date."""
-        paths = self.snapshot.steps.get(step)
-        return paths is not None and all(map(self._is_same, paths))
+        files = self.snapshot.steps.get(step)
+        if files is None:
+            return False
+        if self._altered is None:
+            self._altered = set(self._find_altered())
+        return not self._altered or self._altered.isdisjoint(files)
 
-    def _is_same(self, path: str) -> bool:
-        same = self._same.get(path)
-        if same is None:
+    def _find_altered(self) -> Iterator[int]:
+        """Yield the places of the files that differ. One tight pass: this is what a build with nothing to do costs."""
+        look = os.stat
+        for place, file in enumerate(self.snapshot.files):
             try:
-                digest = self._digests.digest(path)
-            except OSError:  # unreadable: the build proper says so, with the step's name
-                digest = None
-            same = digest is not None and digest.sha256 == self.snapshot.digests[path]
-            self._same[path] = same
-        return same
+                now = look(file.path)  # relative: doit has made the root the current folder
+            except OSError:
+                yield place
+                continue
+            if file.stamp == (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino):
+                continue
+            if not same_content(file, self._digests):
+                yield place
+
+
+def same_content(file: File, digests: Digests) -> bool:
+    """Whether a file whose stamp differs still has the content that a step rested on."""
+    try:
+        digest = digests.digest(file.path)
+    except OSError:  # unreadable: the build proper says so, with the step's name
+        return False
+    return digest is not None and digest.sha256 == file.sha256
 
 
 def read_standing(path: Path, digests: Digests) -> Standing | None:
@@ -90,8 +119,11 @@ def read_standing(path: Path, digests: Digests) -> Standing | None:
     holds = (
         snapshot.schema == SNAPSHOT_SCHEMA
         and snapshot.facts == facts()
-        and manifest_digests(digests) == snapshot.manifests
-        and all(version(name) == was for name, was in snapshot.tools.items())
+        and _same_manifests(snapshot.manifests, digests)
+        and (
+            snapshot.installed == installed_stamp()
+            or all(version(name) == was for name, was in snapshot.tools.items())
+        )
         and all(fingerprint(device.runner, device.options) == device.fingerprint for device in snapshot.devices)
     )
     return Standing(snapshot, digests) if holds else None
@@ -110,14 +142,42 @@ def facts() -> dict[str, str]:
     return {"code": package_stamp(), **cpu(), "settings": sha256_of_bytes(repr(sorted(settings.items())).encode())}
 
 
-def manifest_digests(digests: Digests) -> dict[str, str]:
-    """Return path to sha256 of every manifest; a new or vanished file is a difference."""
-    found = {}
-    for path in digests.files_below(MANIFEST_FOLDER):
-        if path.endswith(".toml"):
-            digest = digests.digest(path)
-            found[path] = "" if digest is None else digest.sha256
-    return found
+def manifest_files(digests: Digests) -> tuple[File, ...]:
+    """Return every manifest with its digest; a new or vanished file is a difference."""
+    found = []
+    for path in _manifest_paths(digests):
+        digest = digests.digest(path)
+        if digest is not None:
+            found.append(File(path, digest.sha256, digests.believed_stamp(path)))
+    return tuple(found)
+
+
+def _manifest_paths(digests: Digests) -> list[str]:
+    return [path for path in digests.files_below(MANIFEST_FOLDER) if path.endswith(".toml")]
+
+
+def _same_manifests(manifests: tuple[File, ...], digests: Digests) -> bool:
+    if [file.path for file in manifests] != _manifest_paths(digests):
+        return False
+    for file in manifests:
+        now = os.stat(file.path)  # noqa: PTH116 - as for every file here
+        if file.stamp == (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino):
+            continue
+        if not same_content(file, digests):
+            return False
+    return True
+
+
+def installed_stamp() -> str:
+    """Return a digest of the folders on Python's path and their times: installing or removing changes one of them.
+
+    The folder of the running script is left out: it differs between `doit` and `python -m doit`.
+    """
+    lines = []
+    for folder in sys.path[1:]:
+        with contextlib.suppress(OSError):
+            lines.append(f"{folder} {os.stat(folder).st_mtime_ns}")  # noqa: PTH116 - as for every file here
+    return sha256_of_bytes("\n".join(lines).encode())
 
 
 def fingerprint(runner: str, options: msgspec.Raw) -> Mapping[str, str]:
@@ -126,15 +186,4 @@ def fingerprint(runner: str, options: msgspec.Raw) -> Mapping[str, str]:
 
     module = importlib.import_module(f"quantbuild.runners.{runner}")
     found: Mapping[str, str] = module.fingerprint(msgspec.json.decode(options, type=module.Options))
-    return found
-
-
-def known_digests(paths: Iterable[str], digests: Digests) -> dict[str, str] | None:
-    """Return path to sha256 for `paths`, None if one of them is not there."""
-    found = {}
-    for path in paths:
-        digest = digests.digest(path)
-        if digest is None:
-            return None
-        found[path] = digest.sha256
     return found

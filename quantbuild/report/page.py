@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +49,8 @@ def embedded_json(value: Any) -> Markup:
 
     U+2028 and U+2029 end a line in older JavaScript; json.dumps writes all but ASCII as escapes.
     """
+    import json
+
     from markupsafe import Markup
 
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
