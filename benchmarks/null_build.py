@@ -72,7 +72,9 @@ def main() -> int:
                 figures[name].append(_cpu_seconds(root))
     ratios = [a / b for a, b in zip(figures["quantbuild"], figures["doit"], strict=True)]
     for name, seconds in figures.items():
-        print(f"{name:<11} cpu s: min {min(seconds):.3f}  median {statistics.median(seconds):.3f}  max {max(seconds):.3f}")
+        print(
+            f"{name:<11} cpu s: min {min(seconds):.3f}  median {statistics.median(seconds):.3f}  max {max(seconds):.3f}"
+        )
     result = {
         "ratio": round(statistics.median(ratios), 3),
         "ratio_min": round(min(ratios), 3),
@@ -107,7 +109,8 @@ def _prepare_ours(root: Path, variants: int) -> int:
     subprocess.run([sys.executable, "-c", MODEL_SCRIPT], cwd=root, env=_environment(), check=True, capture_output=True)
     schemes = ("float16", "dynamic", "int8")
     tables = [
-        f'[model.tiny.variant.v{number:04}]\nscheme = "{schemes[number % len(schemes)]}"\n' for number in range(variants)
+        f'[model.tiny.variant.v{number:04}]\nscheme = "{schemes[number % len(schemes)]}"\n'
+        for number in range(variants)
     ]
     (root / "manifests" / "many.toml").write_text(HEAD + "".join(tables))
     print(_doit(root, "report").splitlines()[-1], "(from cold)")

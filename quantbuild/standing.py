@@ -121,8 +121,7 @@ def read_standing(path: Path, digests: Digests) -> Standing | None:
         and snapshot.facts == facts()
         and _same_manifests(snapshot.manifests, digests)
         and (
-            snapshot.installed == installed_stamp()
-            or all(version(name) == was for name, was in snapshot.tools.items())
+            snapshot.installed == installed_stamp() or all(version(name) == was for name, was in snapshot.tools.items())
         )
         and all(fingerprint(device.runner, device.options) == device.fingerprint for device in snapshot.devices)
     )

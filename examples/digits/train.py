@@ -48,9 +48,7 @@ def load_splits() -> Arrays:
 def separable_block(x: Any, name: str, filters: int, stride: int = 1) -> Any:
     """Depthwise 3x3, pointwise 1x1, each with batch normalization and ReLU6; a residual where shapes agree."""
     shortcut = x
-    x = keras.layers.DepthwiseConv2D(
-        3, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise"
-    )(x)
+    x = keras.layers.DepthwiseConv2D(3, strides=stride, padding="same", use_bias=False, name=f"{name}_depthwise")(x)
     x = keras.layers.BatchNormalization(name=f"{name}_depthwise_norm")(x)
     x = keras.layers.ReLU(6.0, name=f"{name}_depthwise_relu")(x)
     x = keras.layers.Conv2D(filters, 1, use_bias=False, name=f"{name}_pointwise")(x)
@@ -136,9 +134,7 @@ def main() -> None:
         correct = int(np.sum(predicted == splits[f"y_{split}"]))
         print(f"{split}: {correct} of {len(predicted)} right, {correct / len(predicted):.4f}")
     print(f"{model.count_params()} parameters")
-    np.savez_compressed(
-        HERE / "digits.npz", **{name: value for name, value in splits.items() if "train" not in name}
-    )
+    np.savez_compressed(HERE / "digits.npz", **{name: value for name, value in splits.items() if "train" not in name})
     inference = build_model()  # a model that was never compiled: no optimizer state, a third of the bytes
     inference.set_weights(model.get_weights())
     inference.save(HERE / "model.keras")

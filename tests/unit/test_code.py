@@ -23,7 +23,12 @@ FILES = {
 
 def test_a_closure_follows_imports_inside_functions_too(tmp_path: Path) -> None:
     code = CodeDigests(tmp_path / "cache", package(tmp_path / "quantbuild", FILES))
-    assert set(code.closure(["quantbuild.a"])) == {"quantbuild.a", "quantbuild.deep", "quantbuild.deep.b", "quantbuild.c"}
+    assert set(code.closure(["quantbuild.a"])) == {
+        "quantbuild.a",
+        "quantbuild.deep",
+        "quantbuild.deep.b",
+        "quantbuild.c",
+    }
 
 
 def test_an_edit_of_an_imported_module_changes_the_digest_and_another_edit_does_not(tmp_path: Path) -> None:
