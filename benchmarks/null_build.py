@@ -1,4 +1,4 @@
-"""What a build with nothing to do costs: quantbuild with many variants against plain doit with as many tasks, in one run.
+"""What a build with nothing to do costs: quantbuild with many variants against doit with as many tasks, in one run.
 
 Both are whole processes (`python -m doit`), measured by the processor time of the finished process, in turn, A B A B.
 doit's tasks have one file_dep and one target each and the sqlite3 backend, as a hand-written dodo.py would.

@@ -218,7 +218,10 @@ def _benchmark(model: Model, variant: str, device: Device) -> Step:
         action="benchmark",
         parameters={"runner": device.runner, "options": msgspec.to_builtins(device.options)},
         inputs=inputs,
-        outputs={"result": f"build/{model.name}/{variant}/benchmark@{device.name}.json"},
+        outputs={
+            "result": f"build/{model.name}/{variant}/benchmark@{device.name}.json",
+            "samples": f"build/{model.name}/{variant}/benchmark@{device.name}.npz",
+        },
         needs=tuple(needs),
         code=(f"quantbuild.runners.{device.runner}",),
         tools=_tools(runner, *RUNTIME_TOOLS),
