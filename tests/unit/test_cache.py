@@ -1,0 +1,144 @@
+"""The local action cache and content store."""
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantbuild.cache import action_result
+from quantbuild.cache.local import LocalCache
+from quantbuild.cache.store import Cache, Entry
+from quantbuild.digests import Digest
+
+KEY = "a" * 64
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def warnings() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def local(tmp_path: Path, warnings: list[str]) -> LocalCache:
+    return LocalCache(tmp_path / "cache", warnings.append)
+
+
+def kept(cache: Cache, folder: Path, content: bytes, key: str = KEY) -> None:
+    folder.mkdir(exist_ok=True)
+    path = folder / "made"
+    path.write_bytes(content)
+    entry = Entry(schema=1, values={"a": 1}, outputs={"model": "build/m/model"}, reasons=("never built",))
+    cache.keep(key, entry, {"model": (path, Digest(sha256(content), len(content)))}, share=False)
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=20), st.tuples(st.binary(max_size=3), st.integers(0, 2**60)), max_size=5
+    )
+)
+def test_an_action_result_is_read_back_as_written(files: dict[str, tuple[bytes, int]]) -> None:
+    digests = {name: Digest(sha256(data), size) for name, (data, size) in files.items()}
+    assert action_result.decode(action_result.encode(digests)) == digests
+
+
+@given(st.binary(max_size=60))
+def test_other_bytes_are_a_value_error_or_nothing(data: bytes) -> None:
+    try:
+        action_result.decode(data)
+    except (ValueError, UnicodeDecodeError):
+        return
+
+
+def test_an_action_result_is_protobuf(tmp_path: Path) -> None:
+    """Field 2 of length 73: path (field 1) "m", digest (field 2) of hash (1) and size_bytes (2)."""
+    digest = "0" * 64
+    encoded = action_result.encode({"m": Digest(digest, 300)})
+    inner = b"\x0a\x01m" + b"\x12\x45" + b"\x0a\x40" + digest.encode() + b"\x10\xac\x02"
+    assert encoded == b"\x12" + bytes([len(inner)]) + inner
+
+
+def test_what_is_kept_is_restored(local: LocalCache, tmp_path: Path) -> None:
+    cache = Cache(local, None)
+    kept(cache, tmp_path / "one", b"artifact")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    restored = cache.restore(KEY, scratch, share=True)
+    assert restored is not None
+    assert restored.entry.values == {"a": 1}
+    assert restored.files["model"][0].read_bytes() == b"artifact"
+    assert cache.restore("b" * 64, scratch, share=True) is None
+
+
+def test_a_damaged_blob_is_a_miss_with_a_warning_and_is_taken_away(
+    local: LocalCache, tmp_path: Path, warnings: list[str]
+) -> None:
+    cache = Cache(local, None)
+    kept(cache, tmp_path / "one", b"artifact")
+    blob = local.folder / "cas" / sha256(b"artifact")
+    blob.write_bytes(b"artifacT")
+    assert cache.restore(KEY, tmp_path, share=True) is None
+    assert len(warnings) == 1
+    assert not blob.exists()
+    kept(cache, tmp_path / "one", b"artifact")
+    assert cache.restore(KEY, tmp_path, share=True) is not None
+
+
+def test_the_layout_is_bazels(local: LocalCache, tmp_path: Path) -> None:
+    kept(Cache(local, None), tmp_path / "one", b"artifact")
+    assert (local.folder / "ac" / KEY).is_file()
+    assert (local.folder / "cas" / sha256(b"artifact")).read_bytes() == b"artifact"
+
+
+def test_collecting_removes_the_least_recently_used_first(local: LocalCache, tmp_path: Path) -> None:
+    for number in range(4):
+        content = bytes([number]) * 1000
+        local.put_file(sha256(content), _file(tmp_path, content))
+        os.utime(local.folder / "cas" / sha256(content), (number + 1, number + 1))
+    local.fetch(sha256(bytes([0]) * 1000), tmp_path / "out")
+    usage = local.collect(2000)
+    assert usage.size_bytes == 2000
+    assert local.has(sha256(bytes([0]) * 1000))
+    assert not local.has(sha256(bytes([1]) * 1000))
+
+
+def _file(folder: Path, content: bytes) -> Path:
+    path = folder / "content"
+    path.write_bytes(content)
+    return path
+
+
+def test_a_key_is_held_by_one_at_a_time(local: LocalCache) -> None:
+    inside = 0
+    most = 0
+
+    def hold() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with local.key_lock(KEY):
+                inside += 1
+                most = max(most, inside)
+                inside -= 1
+
+    threads = [threading.Thread(target=hold) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert most == 1
+
+
+def test_no_half_written_entry_is_left(local: LocalCache, tmp_path: Path) -> None:
+    path = tmp_path / "content"
+    path.write_bytes(b"other")
+    with pytest.raises(OSError, match="changed while"):
+        local.put_file(sha256(b"one"), path)
+    assert not local.has(sha256(b"one"))
+    assert list((local.folder / "tmp").iterdir()) == []
