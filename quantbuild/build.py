@@ -15,13 +15,14 @@ import msgspec
 
 from quantbuild import closing
 from quantbuild.actions import dist as dist_action
+from quantbuild.cache.store import ENTRY_SCHEMA, Entry, open_cache
 from quantbuild.code import CodeDigests
 from quantbuild.digests import Digest, Digests, Stamp, sha256_of_file
 from quantbuild.errors import StepError
-from quantbuild.freshness import FORCED, KEY_SCHEMA, Reason, key_of, why_not_fresh
+from quantbuild.freshness import FORCED, FORGOTTEN, KEY_SCHEMA, Reason, key_of, why_not_fresh
 from quantbuild.machine import Machine, processors
 from quantbuild.manifest.definitions import Workspace
-from quantbuild.outcome import Outcome
+from quantbuild.outcome import Outcome, Status
 from quantbuild.plan import plan, plug_in, record_path
 from quantbuild.record import RECORD_SCHEMA, Failure, Output, Record, Result, RunFacts, read_record, write_record
 from quantbuild.session import STATE_FOLDER
@@ -64,6 +65,7 @@ class Build:
         *,
         manifests: Sequence[tuple[str, str]],
         tell: Callable[[Outcome], None] | None = None,
+        warn: Callable[[str], None] | None = None,
     ) -> None:
         self.workspace = workspace
         self.manifests = manifests
@@ -71,12 +73,16 @@ class Build:
         self.steps = {step.id: step for step in plan(workspace)}
         self.outcomes: dict[str, Outcome] = {}
         self._tell = tell or (lambda outcome: None)
+        self._warn_user = warn or (lambda text: None)
         self.digests = digests
         self.code = CodeDigests(self.root / STATE_FOLDER / "code.msgpack")
         cores = processors()
         self.machine = Machine(cores)
         heavy = _tensorflow_workers(self.steps, cores)
         self.pool = WorkerPool(self.root, {"light": cores, "litert": cores, "tensorflow": heavy})
+        self._told: set[str] = set()
+        settings = workspace.cache
+        self.cache = open_cache(self.root, settings.directory, settings.remote, upload=settings.upload, warn=self._warn)
         self._pending: dict[str, _Pending] = {}
         self._made: dict[str, str] = {}
 
@@ -188,22 +194,70 @@ class Build:
         try:
             (self.root / record_path(step)).unlink(missing_ok=True)
             (self.root / log).unlink(missing_ok=True)
-            result = self._perform(step, pending, log, clock)
-            seconds = clock.seconds
-            texts = tuple(reason.text() for reason in pending.reasons)
-            facts = RunFacts(started=began, seconds=round(seconds, 3), reasons=texts, worker=log)
+            with self.cache.key_lock(pending.key):
+                restored = None if _asked_for(pending.reasons) else self._restore(step, pending, clock)
+                result, reasons = restored or (
+                    self._perform(step, pending, log, clock),
+                    tuple(reason.text() for reason in pending.reasons),
+                )
+                if restored is None:
+                    self._keep(step, result, reasons)
+            facts = RunFacts(started=began, seconds=round(clock.seconds, 3), reasons=reasons, worker=log)
             record = Record(schema=RECORD_SCHEMA, step=step.id, result=result, failure=None, run=facts)
             write_record(self.root / record_path(step), record)
         except (StepError, OSError) as error:
             self._fail(step, error, pending=pending, log=log, seconds=clock.seconds, began=began)
             return
         self._note_made(result)
-        self._close(Outcome(step=step.id, status="executed", reasons=texts, result=result, log=log, seconds=seconds))
+        status: Status = "executed" if restored is None else "restored"
+        outcome = Outcome(step=step.id, status=status, reasons=reasons, result=result, log=log, seconds=clock.seconds)
+        self._close(outcome)
 
-    def _perform(self, step: Step, pending: _Pending, log: str, clock: _Clock) -> Result:
+    def _restore(self, step: Step, pending: _Pending, clock: _Clock) -> tuple[Result, tuple[str, ...]] | None:
+        """Bring a step's outputs back from the cache; None where it does not have them whole.
+
+        The reasons are those for which the step last ran, wherever that was: a page that is restored with all it shows
+        is the same page.
+        """
+        share = step.action != "benchmark"
+        with self._scratch(step) as scratch, self.machine.hashing():
+            restored = self.cache.restore(pending.key, scratch, share=share)
+            if restored is None:
+                return None
+            if step.action == "dist":
+                # Every artifact stands already; what else was in dist/ must go as well as what belongs there come.
+                return self._perform(step, pending, "", clock, locked=True), restored.entry.reasons
+            if set(restored.files) != set(step.outputs):
+                return None
+            outputs = {}
+            for role, (path, digest) in restored.files.items():
+                place = step.outputs[role]
+                self._move(path, place)
+                outputs[role] = Output(path=place, sha256=digest.sha256, size_bytes=digest.size_bytes)
+                self.digests.remember(place, digest.sha256)
+        values = restored.entry.values
+        return Result(
+            key=pending.key, preimage=pending.preimage, outputs=outputs, values=values
+        ), restored.entry.reasons
+
+    def _keep(self, step: Step, result: Result, reasons: tuple[str, ...]) -> None:
+        """Keep what a step made in the cache; a cache that cannot be written costs a warning."""
+        outputs = {} if step.action == "dist" else result.outputs
+        files = {
+            role: (self.root / output.path, Digest(output.sha256, output.size_bytes))
+            for role, output in outputs.items()
+        }
+        entry = Entry(schema=ENTRY_SCHEMA, values=result.values, reasons=reasons)
+        try:
+            with self.machine.hashing():
+                self.cache.keep(result.key, entry, files, share=step.action != "benchmark")
+        except OSError as error:
+            self._warn(f"cache: {_one_line(error)}; this build goes on without keeping results")
+
+    def _perform(self, step: Step, pending: _Pending, log: str, clock: _Clock, *, locked: bool = False) -> Result:
         if step.action == "dist":
             values: dict[str, Any] = {}
-            with self.machine.shared(), clock.running():
+            with contextlib.nullcontext() if locked else self.machine.shared(), clock.running():
                 paths = dist_action.publish(self.root, step.parameters, _paths(step), partial=False)
             outputs = {path: self._output(path, self.root / path) for path in paths}
         else:
@@ -216,22 +270,31 @@ class Build:
         self, step: Step, pending: _Pending, log: str, clock: _Clock
     ) -> tuple[dict[str, Any], dict[str, Output]]:
         stamps = self._stamps(step, pending)
-        scratch = self.root / SCRATCH_FOLDER / step.id.replace(":", ".").replace("/", ".")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        try:
+        with self._scratch(step) as scratch:
             values = self._work(step, scratch, self.root / log, clock)
             if self._stamps(step, pending) != stamps:
                 raise StepError(f"{step.id}: one of its inputs was edited while it ran; run the build again")
             made = {role: self._checked(step, scratch / Path(path).name) for role, path in step.outputs.items()}
             outputs = {role: self._output(step.outputs[role], path) for role, path in made.items()}
             for role, path in made.items():
-                target = self.root / step.outputs[role]
-                target.parent.mkdir(parents=True, exist_ok=True)
-                path.replace(target)
+                self._move(path, step.outputs[role])
+        return values, outputs
+
+    @contextlib.contextmanager
+    def _scratch(self, step: Step) -> Iterator[Path]:
+        """Give a step an empty folder on the file system of its outputs, and take it away after."""
+        scratch = self.root / SCRATCH_FOLDER / step.id.replace(":", ".").replace("/", ".")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        try:
+            yield scratch
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-        return values, outputs
+
+    def _move(self, path: Path, place: str) -> None:
+        target = self.root / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
 
     def _work(self, step: Step, scratch: Path, log: Path, clock: _Clock) -> dict[str, Any]:
         """Do the step's action in a worker; a .tflite is then loaded and invoked in another one before it counts."""
@@ -279,6 +342,11 @@ class Build:
     def _output(self, path: str, content: Path) -> Output:
         return Output(path=path, sha256=sha256_of_file(content), size_bytes=content.stat().st_size)
 
+    def _warn(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._warn_user(text)
+
     # Outcomes ------------------------------------------------------------------------------------------------------
 
     def _fail(
@@ -310,6 +378,14 @@ class Build:
         self.outcomes[outcome.step] = outcome
         self.machine.settled(outcome.step)
         self._tell(outcome)
+
+    def forget(self, step_id: str) -> None:
+        """Make a step that stands be done again: its record says "forgotten", so that no cache gives it back either."""
+        path = self.root / record_path(self.step(step_id))
+        if path.exists():
+            facts = RunFacts(started="", seconds=0.0, reasons=(), worker="")
+            failure = Failure(message=FORGOTTEN.kind)
+            write_record(path, Record(schema=RECORD_SCHEMA, step=step_id, result=None, failure=failure, run=facts))
 
     def verdicts(self) -> dict[str, str | None]:
         """Return each MODEL/VARIANT's verdict by the check step, None wherever it is not fresh."""
@@ -385,6 +461,11 @@ class Build:
                 if (step.runner, options) not in found:
                     found[step.runner, options] = device_fingerprint(step)
         return [(runner, options, fingerprint) for (runner, options), fingerprint in found.items()]
+
+
+def _asked_for(reasons: tuple[Reason, ...]) -> bool:
+    """Whether the user asked for the step to be done and not to be restored."""
+    return any(reason in (FORCED, FORGOTTEN) for reason in reasons)
 
 
 def worker_kind(step: Step) -> Kind:

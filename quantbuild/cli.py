@@ -59,7 +59,11 @@ def _build() -> Any:
     root = Path.cwd()
     if not (root / "manifests").is_dir():
         raise UsageError(f"{root.name}: no folder manifests/ here; run quantbuild where dodo.py is")
-    return Session(root, lambda outcome: None).build
+    return Session(root, lambda outcome: None, _warn).build
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def plan_command(options: argparse.Namespace) -> int:

@@ -35,6 +35,7 @@ class Reason(msgspec.Struct, frozen=True):
 
 NEVER_BUILT = Reason("never built")
 FORCED = Reason("forced")
+FORGOTTEN = Reason("forgotten")
 
 
 def key_of(preimage: Mapping[str, Any]) -> str:
@@ -56,7 +57,8 @@ def why_not_fresh(
         return (NEVER_BUILT,)
     result = record.result
     if result is None:
-        return (Reason("failed before"),)
+        forgotten = record.failure is not None and record.failure.message == FORGOTTEN.kind
+        return (FORGOTTEN if forgotten else Reason("failed before"),)
     if result.key != key:
         changed = tuple(changes(result.preimage, preimage))
         return changed or (Reason("key changed"),)

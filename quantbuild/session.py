@@ -56,9 +56,10 @@ def steps_of(task: str) -> tuple[str, ...]:
 class Session:
     """What one process does in one workspace. The build proper is made only when it is needed."""
 
-    def __init__(self, root: Path, tell: Callable[[Outcome], None]) -> None:
+    def __init__(self, root: Path, tell: Callable[[Outcome], None], warn: Callable[[str], None]) -> None:
         self.root = root
         self._tell = tell
+        self._warn = warn
         (root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
         self._snapshot_path = root / STATE_FOLDER / "standing.msgpack"
         self.digests = Digests(root, root / STATE_FOLDER / "digests.msgpack")
@@ -81,7 +82,7 @@ class Session:
             from quantbuild.manifest.loading import load
 
             manifests = [(file.path, file.sha256) for file in manifest_files(self.digests)]
-            self._build = Build(load(self.root), self.digests, manifests=manifests, tell=self._tell)
+            self._build = Build(load(self.root), self.digests, manifests=manifests, tell=self._tell, warn=self._warn)
             self._build.machine.expect(self._expected)
             for step_id in self._stood:  # in the order of needs, as doit asked
                 step = self._build.step(step_id)

@@ -95,7 +95,7 @@ class Shell:
 
     def __init__(self, root: Path) -> None:
         self._printing = threading.Lock()
-        self.session = Session(root, self._say)
+        self.session = Session(root, self._say, self._line)
         self._stale: set[str] = set()
         self._is_settled = _with_signature(self._settled)
         self._aborted = False
@@ -175,7 +175,9 @@ class Shell:
         return EXIT_FAILED if ending.failed else 0
 
     def _say(self, outcome: Outcome) -> None:
-        if outcome.status == "executed":
+        if outcome.status == "restored":
+            self._line(f"  {outcome.step}  restored from the cache")
+        elif outcome.status == "executed":
             self._line(f"  {outcome.step}  {outcome.seconds:.1f} s  ({_told(outcome.reasons)})")
         elif not outcome.done:
             log = f"; log: {outcome.log}" if outcome.log else ""
@@ -239,12 +241,9 @@ class Shell:
         manager.remove_all = forget_all
 
     def _forget(self, task: str) -> None:
-        from quantbuild.plan import record_path
-
-        if task in GROUPS:
-            return
-        for step_id in steps_of(task):
-            (self.session.root / record_path(self.session.build.step(step_id))).unlink(missing_ok=True)
+        if task not in GROUPS:
+            for step_id in steps_of(task):
+                self.session.build.forget(step_id)
 
 
 class Reporter:

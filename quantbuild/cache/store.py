@@ -23,12 +23,11 @@ TOKEN_VARIABLE = "QUANTBUILD_CACHE_TOKEN"  # noqa: S105 - the variable's name, n
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """What an action came to, besides its files: a blob in the store that the ActionResult names.
 
-    `outputs` has role to path relative to the root; a step of another name with the same key has paths of its own.
+    It holds no path: a step of another name with the same key puts the files, by role, into places of its own.
     """
 
     schema: int
     values: dict[str, Any]
-    outputs: dict[str, str]
     reasons: tuple[str, ...]
 
 

@@ -35,7 +35,7 @@ def kept(cache: Cache, folder: Path, content: bytes, key: str = KEY) -> None:
     folder.mkdir(exist_ok=True)
     path = folder / "made"
     path.write_bytes(content)
-    entry = Entry(schema=1, values={"a": 1}, outputs={"model": "build/m/model"}, reasons=("never built",))
+    entry = Entry(schema=1, values={"a": 1}, reasons=("never built",))
     cache.keep(key, entry, {"model": (path, Digest(sha256(content), len(content)))}, share=False)
 
 
