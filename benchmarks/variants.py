@@ -113,7 +113,12 @@ def main() -> int:
 
 def _run(root: Path, *arguments: str) -> tuple[float, float]:
     """Run Python in `root`; return processor and wall seconds of it and of all it started and waited for."""
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    environment = {
+        **os.environ,
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "QUANTBUILD_CACHE_DIR": str(root / "cache"),
+    }
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     done = subprocess.run(
         [sys.executable, *arguments], cwd=root, env=environment, capture_output=True, text=True, check=False
