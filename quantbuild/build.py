@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import importlib
-import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from quantbuild import closing
 from quantbuild.actions import dist as dist_action
-from quantbuild.cache.store import ENTRY_SCHEMA, Entry, open_cache
+from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
-from quantbuild.digests import Digest, Digests, Stamp, sha256_of_file
+from quantbuild.digests import Digest, Digests
 from quantbuild.errors import StepError
+from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
 from quantbuild.freshness import FORCED, FORGOTTEN, KEY_SCHEMA, Reason, key_of, why_not_fresh
 from quantbuild.machine import Machine, processors
 from quantbuild.manifest.definitions import Workspace
 from quantbuild.outcome import Outcome, Status
 from quantbuild.plan import plan, plug_in, record_path
-from quantbuild.record import RECORD_SCHEMA, Failure, Output, Record, Result, RunFacts, read_record, write_record
+from quantbuild.record import RECORD_SCHEMA, Failure, Record, Result, RunFacts, read_record, write_record
 from quantbuild.session import STATE_FOLDER
-from quantbuild.step import Job, Step
+from quantbuild.step import Step
 from quantbuild.tools import cpu, versions
-from quantbuild.workers import Kind, WorkerPool
+from quantbuild.workers import WorkerPool
 
 LOG_FOLDER = "build/.logs"
 SCRATCH_FOLDER = "build/.scratch"
-
-
-class _Pending(msgspec.Struct, frozen=True):
-    preimage: dict[str, Any]
-    key: str
-    reasons: tuple[Reason, ...]
-
-
-class _Clock:
-    """Adds up the seconds in which a step ran, without those in which it waited for its turn."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds += time.monotonic() - started
 
 
 class Build:
@@ -83,7 +58,8 @@ class Build:
         self._told: set[str] = set()
         settings = workspace.cache
         self.cache = open_cache(self.root, settings.directory, settings.remote, upload=settings.upload, warn=self._warn)
-        self._pending: dict[str, _Pending] = {}
+        self.execution = Execution(self.root, digests, self.machine, self.pool, self.cache)
+        self._pending: dict[str, Pending] = {}
         self._made: dict[str, str] = {}
 
     # Deciding ------------------------------------------------------------------------------------------------------
@@ -114,7 +90,7 @@ class Build:
                 record = read_record(self.root / record_path(step))
                 reasons = why_not_fresh(key, preimage, record, self.digests.digest)
         except (StepError, OSError) as error:
-            self._fail(step, error, pending=_Pending({}, "", ()), log=None, seconds=0.0, began="")
+            self._fail(step, error, pending=Pending({}, "", ()), log=None, seconds=0.0, began="")
             return True
         if not reasons:
             assert record is not None
@@ -122,7 +98,7 @@ class Build:
             self._note_made(record.result)
             self._close(Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons))
             return True
-        self._pending[step.id] = _Pending(preimage, key, reasons)
+        self._pending[step.id] = Pending(preimage, key, reasons)
         return False
 
     def preimage(self, step: Step) -> dict[str, Any]:
@@ -186,18 +162,18 @@ class Build:
             if not forced or outcome.status != "up_to_date":
                 return
             preimage = self.preimage(step)
-            self._pending[step.id] = _Pending(preimage, key_of(preimage), (FORCED,))
+            self._pending[step.id] = Pending(preimage, key_of(preimage), (FORCED,))
         pending = self._pending.pop(step.id)
         log = f"{LOG_FOLDER}/{step.id.replace(':', '.').replace('/', '.')}.log"
-        clock = _Clock()
+        clock = Clock()
         began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:
             (self.root / record_path(step)).unlink(missing_ok=True)
             (self.root / log).unlink(missing_ok=True)
             with self.cache.key_lock(pending.key):
-                restored = None if _asked_for(pending.reasons) else self._restore(step, pending, clock)
+                restored = None if pending.asked_for else self.execution.restore(step, pending, clock)
                 result, reasons = restored or (
-                    self._perform(step, pending, log, clock),
+                    self.execution.perform(step, pending, log, clock),
                     tuple(reason.text() for reason in pending.reasons),
                 )
                 if restored is None:
@@ -213,134 +189,12 @@ class Build:
         outcome = Outcome(step=step.id, status=status, reasons=reasons, result=result, log=log, seconds=clock.seconds)
         self._close(outcome)
 
-    def _restore(self, step: Step, pending: _Pending, clock: _Clock) -> tuple[Result, tuple[str, ...]] | None:
-        """Bring a step's outputs back from the cache; None where it does not have them whole.
-
-        The reasons are those for which the step last ran, wherever that was: a page that is restored with all it shows
-        is the same page.
-        """
-        share = step.action != "benchmark"
-        with self._scratch(step) as scratch, self.machine.hashing():
-            restored = self.cache.restore(pending.key, scratch, share=share)
-            if restored is None:
-                return None
-            if step.action == "dist":
-                # Every artifact stands already; what else was in dist/ must go as well as what belongs there come.
-                return self._perform(step, pending, "", clock, locked=True), restored.entry.reasons
-            if set(restored.files) != set(step.outputs):
-                return None
-            outputs = {}
-            for role, (path, digest) in restored.files.items():
-                place = step.outputs[role]
-                self._move(path, place)
-                outputs[role] = Output(path=place, sha256=digest.sha256, size_bytes=digest.size_bytes)
-                self.digests.remember(place, digest.sha256)
-        values = restored.entry.values
-        return Result(
-            key=pending.key, preimage=pending.preimage, outputs=outputs, values=values
-        ), restored.entry.reasons
-
     def _keep(self, step: Step, result: Result, reasons: tuple[str, ...]) -> None:
         """Keep what a step made in the cache; a cache that cannot be written costs a warning."""
-        outputs = {} if step.action == "dist" else result.outputs
-        files = {
-            role: (self.root / output.path, Digest(output.sha256, output.size_bytes))
-            for role, output in outputs.items()
-        }
-        entry = Entry(schema=ENTRY_SCHEMA, values=result.values, reasons=reasons)
         try:
-            with self.machine.hashing():
-                self.cache.keep(result.key, entry, files, share=step.action != "benchmark")
+            self.execution.keep(step, result, reasons)
         except OSError as error:
             self._warn(f"cache: {_one_line(error)}; this build goes on without keeping results")
-
-    def _perform(self, step: Step, pending: _Pending, log: str, clock: _Clock, *, locked: bool = False) -> Result:
-        if step.action == "dist":
-            values: dict[str, Any] = {}
-            with contextlib.nullcontext() if locked else self.machine.shared(), clock.running():
-                paths = dist_action.publish(self.root, step.parameters, _paths(step), partial=False)
-            outputs = {path: self._output(path, self.root / path) for path in paths}
-        else:
-            values, outputs = self._in_worker(step, pending, log, clock)
-        for output in outputs.values():
-            self.digests.remember(output.path, output.sha256)
-        return Result(key=pending.key, preimage=pending.preimage, outputs=outputs, values=values)
-
-    def _in_worker(
-        self, step: Step, pending: _Pending, log: str, clock: _Clock
-    ) -> tuple[dict[str, Any], dict[str, Output]]:
-        stamps = self._stamps(step, pending)
-        with self._scratch(step) as scratch:
-            values = self._work(step, scratch, self.root / log, clock)
-            if self._stamps(step, pending) != stamps:
-                raise StepError(f"{step.id}: one of its inputs was edited while it ran; run the build again")
-            made = {role: self._checked(step, scratch / Path(path).name) for role, path in step.outputs.items()}
-            outputs = {role: self._output(step.outputs[role], path) for role, path in made.items()}
-            for role, path in made.items():
-                self._move(path, step.outputs[role])
-        return values, outputs
-
-    @contextlib.contextmanager
-    def _scratch(self, step: Step) -> Iterator[Path]:
-        """Give a step an empty folder on the file system of its outputs, and take it away after."""
-        scratch = self.root / SCRATCH_FOLDER / step.id.replace(":", ".").replace("/", ".")
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        try:
-            yield scratch
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-
-    def _move(self, path: Path, place: str) -> None:
-        target = self.root / place
-        target.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(target)
-
-    def _work(self, step: Step, scratch: Path, log: Path, clock: _Clock) -> dict[str, Any]:
-        """Do the step's action in a worker; a .tflite is then loaded and invoked in another one before it counts."""
-        job = Job(
-            step=step.id,
-            action=step.action,
-            parameters=step.parameters,
-            inputs={role: str(self.root / given.path) for role, given in step.inputs.items()},
-            outputs={role: str(scratch / Path(path).name) for role, path in step.outputs.items()},
-            root=str(self.root),
-            scratch=str(scratch),
-        )
-        if step.action == "benchmark":
-            exclusive: bool = plug_in("runners", step.parameters["runner"]).EXCLUSIVE
-            with self.machine.exclusive() if exclusive else self.machine.shared(), clock.running():
-                return self.pool.run("light", job, log)
-        values = self._run_shared(worker_kind(step), job, log, clock)
-        if "description" in step.outputs:
-            probe = msgspec.structs.replace(
-                job, action="probe", parameters={"runtime": True}, inputs={"model": job.outputs["model"]}
-            )
-            self._run_shared("litert", probe, log, clock)
-        return values
-
-    def _run_shared(self, kind: Kind, job: Job, log: Path, clock: _Clock) -> dict[str, Any]:
-        with self.pool.slot(kind), self.machine.shared(), clock.running():
-            return self.pool.run(kind, job, log)
-
-    def _stamps(self, step: Step, pending: _Pending) -> list[tuple[tuple[str, Stamp], ...]]:
-        """Return the stamps of the user's files among the inputs, having made sure that they are what the key says."""
-        stamps = []
-        for role, given in step.inputs.items():
-            if given.step is None:
-                stamps.append(self.digests.stamps(given.path))
-                digest = self.digests.digest(given.path)
-                if digest is None or digest.sha256 != pending.preimage["inputs"][role]:
-                    raise StepError(f"{step.id}: its input {given.path} was edited during the build; run it again")
-        return stamps
-
-    def _checked(self, step: Step, path: Path) -> Path:
-        if not path.is_file():
-            raise StepError(f"{step.id}: the action did not make {path.name}: a fault of quantbuild; see the log")
-        return path
-
-    def _output(self, path: str, content: Path) -> Output:
-        return Output(path=path, sha256=sha256_of_file(content), size_bytes=content.stat().st_size)
 
     def _warn(self, text: str) -> None:
         if text not in self._told:
@@ -350,7 +204,7 @@ class Build:
     # Outcomes ------------------------------------------------------------------------------------------------------
 
     def _fail(
-        self, step: Step, error: BaseException, *, pending: _Pending, log: str | None, seconds: float, began: str
+        self, step: Step, error: BaseException, *, pending: Pending, log: str | None, seconds: float, began: str
     ) -> None:
         message = _one_line(error).removeprefix(f"{step.id}: ")
         texts = tuple(reason.text() for reason in pending.reasons)
@@ -413,7 +267,7 @@ class Build:
         parameters["artifacts"] = [a for a in parameters["artifacts"] if f"quantize:{a['name']}" in touched]
         models = {artifact["name"].partition("/")[0] for artifact in parameters["artifacts"]}
         parameters["ship"] = {model: ship for model, ship in parameters["ship"].items() if model in models}
-        dist_action.publish(self.root, parameters, _paths(step), partial=True)
+        dist_action.publish(self.root, parameters, input_paths(step), partial=True)
 
     def counts(self) -> dict[str, int]:
         """Return how many steps were executed, restored, up to date, failed and blocked."""
@@ -463,26 +317,6 @@ class Build:
         return [(runner, options, fingerprint) for (runner, options), fingerprint in found.items()]
 
 
-def _asked_for(reasons: tuple[Reason, ...]) -> bool:
-    """Whether the user asked for the step to be done and not to be restored."""
-    return any(reason in (FORCED, FORGOTTEN) for reason in reasons)
-
-
-def worker_kind(step: Step) -> Kind:
-    """Return the kind of worker a step asks for: its source's or scheme's, else its action's."""
-    if step.action == "convert":
-        module = plug_in("sources", step.parameters["source"])
-    elif step.action == "quantize":
-        module = plug_in("schemes", step.parameters["scheme"])
-        if hasattr(module, "worker"):
-            kind: Kind = module.worker(step.parameters["options"])
-            return kind
-    else:
-        module = importlib.import_module(f"quantbuild.actions.{step.action}")
-    constant: Kind = module.WORKER
-    return constant
-
-
 def device_fingerprint(step: Step) -> Mapping[str, str]:
     """Return what identifies the device a benchmark runs on."""
     assert step.runner is not None
@@ -498,10 +332,6 @@ def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
     """
     made = (step for step in steps.values() if step.action in ("convert", "quantize"))
     return 1 if sum(worker_kind(step) == "tensorflow" for step in made) < 12 else cores
-
-
-def _paths(step: Step) -> dict[str, str]:
-    return {role: given.path for role, given in step.inputs.items()}
 
 
 def _one_line(error: BaseException) -> str:

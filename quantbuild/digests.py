@@ -128,9 +128,9 @@ class Digests:
         entry = self._entries.get(path)
         return None if entry is None or entry.racy else Stamp(*entry[:4])
 
-    def forget_trees(self) -> None:
-        """Look at folders anew: within one build a tree is walked once, unless a step wrote into it."""
-        self._trees.clear()
+    def forget_tree(self, path: str) -> None:
+        """Look at a folder anew: within one build a tree is walked once, unless somebody must be sure."""
+        self._trees.pop(path, None)
 
     def save(self) -> None:
         """Write the cache if anything in it changed."""

@@ -1,0 +1,228 @@
+"""Doing one step: restore it from the cache, or run its action in a worker, check what it made and move it into place.
+
+Everything is written into a scratch folder first. Nothing here decides whether a step must run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from quantbuild.actions import dist as dist_action
+from quantbuild.cache.store import ENTRY_SCHEMA, Cache, Entry
+from quantbuild.digests import Digest, Digests, Stamp, sha256_of_file
+from quantbuild.errors import StepError
+from quantbuild.freshness import FORCED, FORGOTTEN, Reason
+from quantbuild.machine import Machine
+from quantbuild.plan import plug_in
+from quantbuild.record import Output, Result
+from quantbuild.step import Job, Step
+from quantbuild.workers import Kind, WorkerPool
+
+SCRATCH_FOLDER = "build/.scratch"
+
+
+class Pending(msgspec.Struct, frozen=True):
+    """A step that must run: its key with the pre-image, and why."""
+
+    preimage: dict[str, Any]
+    key: str
+    reasons: tuple[Reason, ...]
+
+    @property
+    def asked_for(self) -> bool:
+        """Whether the user asked for the step to be done and not to be restored."""
+        return any(reason in (FORCED, FORGOTTEN) for reason in self.reasons)
+
+
+class Clock:
+    """Adds up the seconds in which a step ran, without those in which it waited for its turn."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time inside."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds += time.monotonic() - started
+
+
+class Execution:
+    """Does steps in the workers of one build, on a machine they share."""
+
+    def __init__(self, root: Path, digests: Digests, machine: Machine, pool: WorkerPool, cache: Cache) -> None:
+        self.root = root
+        self.digests = digests
+        self.machine = machine
+        self.pool = pool
+        self.cache = cache
+
+    def restore(self, step: Step, pending: Pending, clock: Clock) -> tuple[Result, tuple[str, ...]] | None:
+        """Bring a step's outputs back from the cache; None where it does not have them whole.
+
+        The reasons are those for which the step last ran, wherever that was: a page that is restored with all it shows
+        is the same page.
+        """
+        share = step.action != "benchmark"
+        with self._scratch(step) as scratch, self.machine.hashing():
+            restored = self.cache.restore(pending.key, scratch, share=share)
+            if restored is None:
+                return None
+            if step.action == "dist":
+                # Every artifact stands already; what else was in dist/ must go as well as what belongs there come.
+                return self.perform(step, pending, "", clock, locked=True), restored.entry.reasons
+            if set(restored.files) != set(step.outputs):
+                return None
+            outputs = {}
+            for role, (path, digest) in restored.files.items():
+                place = step.outputs[role]
+                self._move(path, place)
+                outputs[role] = Output(path=place, sha256=digest.sha256, size_bytes=digest.size_bytes)
+                self.digests.remember(place, digest.sha256)
+        values = restored.entry.values
+        return Result(
+            key=pending.key, preimage=pending.preimage, outputs=outputs, values=values
+        ), restored.entry.reasons
+
+    def keep(self, step: Step, result: Result, reasons: tuple[str, ...]) -> None:
+        """Keep what a step made in the cache.
+
+        Raises:
+            OSError: the cache's folder cannot be written.
+        """
+        outputs = {} if step.action == "dist" else result.outputs
+        files = {
+            role: (self.root / output.path, Digest(output.sha256, output.size_bytes))
+            for role, output in outputs.items()
+        }
+        entry = Entry(schema=ENTRY_SCHEMA, values=result.values, reasons=reasons)
+        with self.machine.hashing():
+            self.cache.keep(result.key, entry, files, share=step.action != "benchmark")
+
+    def perform(self, step: Step, pending: Pending, log: str, clock: Clock, *, locked: bool = False) -> Result:
+        """Do the step; return what it made, in place.
+
+        `locked` says that the caller already keeps benchmarks from starting.
+
+        Raises:
+            StepError: the step failed, or an input was edited meanwhile.
+            OSError: its outputs could not be written.
+        """
+        if step.action == "dist":
+            values: dict[str, Any] = {}
+            with contextlib.nullcontext() if locked else self.machine.shared(), clock.running():
+                paths = dist_action.publish(self.root, step.parameters, input_paths(step), partial=False)
+            outputs = {path: self._output(path, self.root / path) for path in paths}
+        else:
+            values, outputs = self._in_worker(step, pending, log, clock)
+        for output in outputs.values():
+            self.digests.remember(output.path, output.sha256)
+        return Result(key=pending.key, preimage=pending.preimage, outputs=outputs, values=values)
+
+    def _in_worker(
+        self, step: Step, pending: Pending, log: str, clock: Clock
+    ) -> tuple[dict[str, Any], dict[str, Output]]:
+        stamps = self._stamps(step, pending)
+        with self._scratch(step) as scratch:
+            values = self._work(step, scratch, self.root / log, clock)
+            if self._stamps(step, pending) != stamps:
+                raise StepError(f"{step.id}: one of its inputs was edited while it ran; run the build again")
+            made = {role: self._checked(step, scratch / Path(path).name) for role, path in step.outputs.items()}
+            outputs = {role: self._output(step.outputs[role], path) for role, path in made.items()}
+            for role, path in made.items():
+                self._move(path, step.outputs[role])
+        return values, outputs
+
+    @contextlib.contextmanager
+    def _scratch(self, step: Step) -> Iterator[Path]:
+        """Give a step an empty folder on the file system of its outputs, and take it away after."""
+        scratch = self.root / SCRATCH_FOLDER / step.id.replace(":", ".").replace("/", ".")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(parents=True)
+        try:
+            yield scratch
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _move(self, path: Path, place: str) -> None:
+        target = self.root / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
+    def _work(self, step: Step, scratch: Path, log: Path, clock: Clock) -> dict[str, Any]:
+        """Do the step's action in a worker; a .tflite is then loaded and invoked in another one before it counts."""
+        job = Job(
+            step=step.id,
+            action=step.action,
+            parameters=step.parameters,
+            inputs={role: str(self.root / given.path) for role, given in step.inputs.items()},
+            outputs={role: str(scratch / Path(path).name) for role, path in step.outputs.items()},
+            root=str(self.root),
+            scratch=str(scratch),
+        )
+        if step.action == "benchmark":
+            exclusive: bool = plug_in("runners", step.parameters["runner"]).EXCLUSIVE
+            with self.machine.exclusive() if exclusive else self.machine.shared(), clock.running():
+                return self.pool.run("light", job, log)
+        values = self._run_shared(worker_kind(step), job, log, clock)
+        if "description" in step.outputs:
+            probe = msgspec.structs.replace(
+                job, action="probe", parameters={"runtime": True}, inputs={"model": job.outputs["model"]}
+            )
+            self._run_shared("litert", probe, log, clock)
+        return values
+
+    def _run_shared(self, kind: Kind, job: Job, log: Path, clock: Clock) -> dict[str, Any]:
+        with self.pool.slot(kind), self.machine.shared(), clock.running():
+            return self.pool.run(kind, job, log)
+
+    def _stamps(self, step: Step, pending: Pending) -> list[tuple[tuple[str, Stamp], ...]]:
+        """Return the stamps of the user's files among the inputs, having made sure that they are what the key says."""
+        stamps = []
+        for role, given in step.inputs.items():
+            if given.step is None:
+                self.digests.forget_tree(given.path)  # a folder is walked once a build, but must be looked at anew here
+                stamps.append(self.digests.stamps(given.path))
+                digest = self.digests.digest(given.path)
+                if digest is None or digest.sha256 != pending.preimage["inputs"][role]:
+                    raise StepError(f"{step.id}: its input {given.path} was edited during the build; run it again")
+        return stamps
+
+    def _checked(self, step: Step, path: Path) -> Path:
+        if not path.is_file():
+            raise StepError(f"{step.id}: the action did not make {path.name}: a fault of quantbuild; see the log")
+        return path
+
+    def _output(self, path: str, content: Path) -> Output:
+        return Output(path=path, sha256=sha256_of_file(content), size_bytes=content.stat().st_size)
+
+
+def worker_kind(step: Step) -> Kind:
+    """Return the kind of worker a step asks for: its source's or scheme's, else its action's."""
+    if step.action == "convert":
+        module = plug_in("sources", step.parameters["source"])
+    elif step.action == "quantize":
+        module = plug_in("schemes", step.parameters["scheme"])
+        if hasattr(module, "worker"):
+            kind: Kind = module.worker(step.parameters["options"])
+            return kind
+    else:
+        module = importlib.import_module(f"quantbuild.actions.{step.action}")
+    constant: Kind = module.WORKER
+    return constant
+
+
+def input_paths(step: Step) -> dict[str, str]:
+    """Return role to path, relative to the root, of a step's inputs."""
+    return {role: given.path for role, given in step.inputs.items()}
