@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -24,6 +24,7 @@ from quantbuild.record import RECORD_SCHEMA, Failure, Record, Result, RunFacts, 
 from quantbuild.session import STATE_FOLDER
 from quantbuild.step import Step
 from quantbuild.tools import cpu, versions
+from quantbuild.watcher import Watcher
 from quantbuild.workers import WorkerPool
 
 LOG_FOLDER = "build/.logs"
@@ -39,16 +40,14 @@ class Build:
         digests: Digests,
         *,
         manifests: Sequence[tuple[str, str]],
-        tell: Callable[[Outcome], None] | None = None,
-        warn: Callable[[str], None] | None = None,
+        watcher: Watcher,
     ) -> None:
         self.workspace = workspace
         self.manifests = manifests
         self.root = workspace.root
         self.steps = {step.id: step for step in plan(workspace)}
         self.outcomes: dict[str, Outcome] = {}
-        self._tell = tell or (lambda outcome: None)
-        self._warn_user = warn or (lambda text: None)
+        self._watcher = watcher
         self.digests = digests
         self.code = CodeDigests(self.root / STATE_FOLDER / "code.msgpack")
         cores = processors()
@@ -58,7 +57,9 @@ class Build:
         self._told: set[str] = set()
         settings = workspace.cache
         self.cache = open_cache(self.root, settings.directory, settings.remote, upload=settings.upload, warn=self._warn)
-        self.execution = Execution(self.root, digests, self.machine, self.pool, self.cache)
+        self.execution = Execution(
+            self.root, digests=digests, machine=self.machine, pool=self.pool, cache=self.cache, watcher=watcher
+        )
         self._pending: dict[str, Pending] = {}
         self._made: dict[str, str] = {}
 
@@ -98,7 +99,7 @@ class Build:
             self._note_made(record.result)
             self._close(Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons))
             return True
-        self._pending[step.id] = Pending(preimage, key, reasons)
+        self._pending[step.id] = Pending(preimage, key, reasons, record.run.seconds if record is not None else None)
         return False
 
     def preimage(self, step: Step) -> dict[str, Any]:
@@ -165,7 +166,7 @@ class Build:
             self._pending[step.id] = Pending(preimage, key_of(preimage), (FORCED,))
         pending = self._pending.pop(step.id)
         log = f"{LOG_FOLDER}/{step.id.replace(':', '.').replace('/', '.')}.log"
-        clock = Clock()
+        clock = Clock(pending.usual_seconds)
         began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:
             (self.root / record_path(step)).unlink(missing_ok=True)
@@ -199,7 +200,7 @@ class Build:
     def _warn(self, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
-            self._warn_user(text)
+            self._watcher.warned(text)
 
     # Outcomes ------------------------------------------------------------------------------------------------------
 
@@ -231,7 +232,7 @@ class Build:
             return  # dist is asked for twice where verdicts come later; it counts once, by what it did
         self.outcomes[outcome.step] = outcome
         self.machine.settled(outcome.step)
-        self._tell(outcome)
+        self._watcher.closed(outcome)
 
     def forget(self, step_id: str) -> None:
         """Make a step that stands be done again: its record says "forgotten", so that no cache gives it back either."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from quantbuild import __version__
-from quantbuild.errors import EXIT_DONE, QuantbuildError, UsageError
+from quantbuild.errors import EXIT_DONE, EXIT_FAILED, QuantbuildError, UsageError
 
 EPILOG = "exit codes: 0 done; 1 a step or a gate failed; 2 manifest or usage error"
 
@@ -39,6 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"quantbuild {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    command = commands.add_parser("init", help="write a small working workspace", epilog=EPILOG)
+    command.add_argument("folder", metavar="DIR", nargs="?", default=".", help="where; made if absent (default: here)")
+    command.set_defaults(command=init_command)
+
     command = commands.add_parser("plan", help="print the steps that the manifests ask for", epilog=EPILOG)
     command.add_argument("--json", action="store_true", help="as JSON, with each step's inputs, outputs and key")
     command.set_defaults(command=plan_command)
@@ -47,19 +52,46 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("step", metavar="STEP", help="a step's id as `quantbuild plan` prints it")
     command.set_defaults(command=explain_command)
 
+    command = commands.add_parser("doctor", help="say what is installed, and what is missing", epilog=EPILOG)
+    command.add_argument("--deep", action="store_true", help="try TensorFlow's private functions too (slow)")
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(command=doctor_command)
+
+    cache = commands.add_parser("cache", help="look at the local cache, or make it smaller", epilog=EPILOG)
+    actions = cache.add_subparsers(title="actions", required=True, metavar="ACTION")
+    command = actions.add_parser("stat", help="print what the local cache holds", epilog=EPILOG)
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(command=cache_stat_command)
+    command = actions.add_parser("gc", help="remove what was not used for longest", epilog=EPILOG)
+    command.add_argument("--max-size", metavar="SIZE", required=True, help="what may stay: 500MB, 2GiB")
+    command.set_defaults(command=cache_gc_command)
+
     command = commands.add_parser("schema", help="print the manifest's JSON Schema, for editors", epilog=EPILOG)
     command.set_defaults(command=schema_command)
     return parser
 
 
+def init_command(options: argparse.Namespace) -> int:
+    """Write a workspace and say what to do next."""
+    from quantbuild import starter
+
+    folder = Path(options.folder)
+    made = starter.create(folder)
+    print(f"wrote {', '.join(made)}" + ("" if options.folder == "." else f" into {folder}"))
+    enter = "" if options.folder == "." else f"cd {options.folder} && "
+    print(f"next: {enter}doit report")
+    return EXIT_DONE
+
+
 def _build() -> Any:
     """Return a build of the workspace in the current folder, to look at and not to run."""
     from quantbuild.session import Session
+    from quantbuild.watcher import Watcher
 
     root = Path.cwd()
     if not (root / "manifests").is_dir():
         raise UsageError(f"{root.name}: no folder manifests/ here; run quantbuild where dodo.py is")
-    return Session(root, lambda outcome: None, _warn).build
+    return Session(root, Watcher()).build
 
 
 def _warn(text: str) -> None:
@@ -117,6 +149,72 @@ def _meant(name: str, known: Sequence[str]) -> str:
 
     close = difflib.get_close_matches(name, known, n=1)
     return f'did you mean "{close[0]}"?' if close else "`quantbuild plan` lists them"
+
+
+def doctor_command(options: argparse.Namespace) -> int:
+    """Print what is there and what is missing; 1 where something that is needed is missing."""
+    from quantbuild.doctor import examine
+
+    root = Path.cwd()
+    findings = examine(root, _workspace_here(root), deep=options.deep)
+    if options.json:
+        rows = [{"part": f.part, "name": f.name, "value": f.value, "problem": f.problem} for f in findings]
+        print(json.dumps({"schema": 1, "findings": rows}, indent=1))
+    else:
+        width = max(len(finding.name) for finding in findings)
+        part = None
+        for finding in findings:
+            if finding.part != part:
+                part = finding.part
+                print(part)
+            problem = f"  <- {finding.problem}" if finding.problem else ""
+            print(f"  {finding.name:<{width}}  {finding.value}{problem}")
+    return EXIT_FAILED if any(finding.problem for finding in findings) else EXIT_DONE
+
+
+def _workspace_here(root: Path) -> Any:
+    """Return the workspace whose manifests are in `root`, None where there is none."""
+    from quantbuild.manifest.loading import load
+
+    return load(root) if (root / "manifests").is_dir() else None
+
+
+def _local_cache() -> Any:
+    from quantbuild.cache.local import LocalCache
+    from quantbuild.cache.store import local_folder
+    from quantbuild.manifest.loading import CACHE_VARIABLES
+
+    root = Path.cwd()
+    workspace = _workspace_here(root)
+    directory = os.environ.get(CACHE_VARIABLES["directory"]) if workspace is None else workspace.cache.directory
+    return LocalCache(local_folder(root, directory or None), _warn)
+
+
+def cache_stat_command(options: argparse.Namespace) -> int:
+    """Print how many actions and blobs the local cache holds, and their bytes."""
+    from quantbuild.units import size
+
+    cache = _local_cache()
+    usage = cache.usage()
+    if options.json:
+        print(json.dumps({"schema": 1, "folder": str(cache.folder), **usage._asdict()}))
+    else:
+        print(f"{cache.folder}: {usage.actions} actions, {usage.blobs} blobs, {size(usage.size_bytes)}")
+    return EXIT_DONE
+
+
+def cache_gc_command(options: argparse.Namespace) -> int:
+    """Remove the least recently used entries of the local cache."""
+    from quantbuild.units import parse_size, size
+
+    most = parse_size(options.max_size)
+    if most is None:
+        raise UsageError(f'--max-size: "{options.max_size}" is no size; write a number and a unit: 500MB, 2GiB')
+    cache = _local_cache()
+    before = cache.usage().size_bytes
+    after = cache.collect(most).size_bytes
+    print(f"{cache.folder}: {size(before - after)} removed, {size(after)} left")
+    return EXIT_DONE
 
 
 def schema_command(options: argparse.Namespace) -> int:

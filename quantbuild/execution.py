@@ -24,6 +24,7 @@ from quantbuild.machine import Machine
 from quantbuild.plan import plug_in
 from quantbuild.record import Output, Result
 from quantbuild.step import Job, Step
+from quantbuild.watcher import Watcher
 from quantbuild.workers import Kind, WorkerPool
 
 SCRATCH_FOLDER = "build/.scratch"
@@ -35,6 +36,7 @@ class Pending(msgspec.Struct, frozen=True):
     preimage: dict[str, Any]
     key: str
     reasons: tuple[Reason, ...]
+    usual_seconds: float | None = None
 
     @property
     def asked_for(self) -> bool:
@@ -45,8 +47,10 @@ class Pending(msgspec.Struct, frozen=True):
 class Clock:
     """Adds up the seconds in which a step ran, without those in which it waited for its turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, usual_seconds: float | None = None) -> None:
         self.seconds = 0.0
+        self.usual_seconds = usual_seconds
+        """What the step took when it was last done here, None where that is not known."""
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -61,8 +65,11 @@ class Clock:
 class Execution:
     """Does steps in the workers of one build, on a machine they share."""
 
-    def __init__(self, root: Path, digests: Digests, machine: Machine, pool: WorkerPool, cache: Cache) -> None:
+    def __init__(
+        self, root: Path, *, digests: Digests, machine: Machine, pool: WorkerPool, cache: Cache, watcher: Watcher
+    ) -> None:
         self.root = root
+        self.watcher = watcher
         self.digests = digests
         self.machine = machine
         self.pool = pool
@@ -173,7 +180,7 @@ class Execution:
         )
         if step.action == "benchmark":
             exclusive: bool = plug_in("runners", step.parameters["runner"]).EXCLUSIVE
-            with self.machine.exclusive() if exclusive else self.machine.shared(), clock.running():
+            with self.machine.exclusive() if exclusive else self.machine.shared(), self._watched(job, clock):
                 return self.pool.run("light", job, log)
         values = self._run_shared(worker_kind(step), job, log, clock)
         if "description" in step.outputs:
@@ -184,8 +191,16 @@ class Execution:
         return values
 
     def _run_shared(self, kind: Kind, job: Job, log: Path, clock: Clock) -> dict[str, Any]:
-        with self.pool.slot(kind), self.machine.shared(), clock.running():
-            return self.pool.run(kind, job, log)
+        with self.pool.slot(kind), self.machine.shared(), self._watched(job, clock):
+            return self.pool.run(
+                kind, job, log, progress=lambda done, total: self.watcher.progressed(job.step, done, total)
+            )
+
+    @contextlib.contextmanager
+    def _watched(self, job: Job, clock: Clock) -> Iterator[None]:
+        self.watcher.started(job.step, clock.usual_seconds)
+        with clock.running():
+            yield
 
     def _stamps(self, step: Step, pending: Pending) -> list[tuple[tuple[str, Stamp], ...]]:
         """Return the stamps of the user's files among the inputs, having made sure that they are what the key says."""

@@ -27,7 +27,7 @@ from quantbuild.standing import (
 
 if TYPE_CHECKING:
     from quantbuild.build import Build
-    from quantbuild.outcome import Outcome
+    from quantbuild.watcher import Watcher
 
 STATE_FOLDER = "build/.state"
 LOCK = f"{STATE_FOLDER}/lock"
@@ -56,16 +56,16 @@ def steps_of(task: str) -> tuple[str, ...]:
 class Session:
     """What one process does in one workspace. The build proper is made only when it is needed."""
 
-    def __init__(self, root: Path, tell: Callable[[Outcome], None], warn: Callable[[str], None]) -> None:
+    def __init__(self, root: Path, watcher: Watcher) -> None:
         self.root = root
-        self._tell = tell
-        self._warn = warn
+        self._watcher = watcher
         (root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
         self._snapshot_path = root / STATE_FOLDER / "standing.msgpack"
         self.digests = Digests(root, root / STATE_FOLDER / "digests.msgpack")
         self._standing: Standing | None = read_standing(self._snapshot_path, self.digests)
         self._stood: dict[str, None] = {}
         self._expected: set[str] = set()
+        self._selected = 0
         self._build: Build | None = None
         if self._standing is None:
             self.build  # noqa: B018 - a manifest's errors are to be told before doit goes on
@@ -82,8 +82,9 @@ class Session:
             from quantbuild.manifest.loading import load
 
             manifests = [(file.path, file.sha256) for file in manifest_files(self.digests)]
-            self._build = Build(load(self.root), self.digests, manifests=manifests, tell=self._tell, warn=self._warn)
+            self._build = Build(load(self.root), self.digests, manifests=manifests, watcher=self._watcher)
             self._build.machine.expect(self._expected)
+            self._watcher.planned(self._selected or len(self._build.steps))
             for step_id in self._stood:  # in the order of needs, as doit asked
                 step = self._build.step(step_id)
                 if not self._build.settle(step):
@@ -94,11 +95,12 @@ class Session:
         """Return the doit tasks of this workspace, groups left out."""
         return self._standing.snapshot.tasks if self._standing is not None else planned_tasks(self.build)
 
-    def expect(self, steps: set[str]) -> None:
-        """Name the steps that benchmarks let go first."""
-        self._expected = steps
+    def expect(self, steps: set[str], selected: int) -> None:
+        """Name the steps that benchmarks let go first, and say how many steps the run has to settle."""
+        self._expected, self._selected = steps, selected
         if self._build is not None:
             self._build.machine.expect(steps)
+            self._watcher.planned(selected)
 
     def settle(self, task: str) -> bool:
         """Whether all steps of `task` are settled without running anything."""

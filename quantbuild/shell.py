@@ -24,9 +24,11 @@ from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError
 from quantbuild.machine import processors
 from quantbuild.session import GROUPS, STATE_FOLDER, Session, steps_of
 from quantbuild.standing import Task
+from quantbuild.watcher import Watcher
 
 if TYPE_CHECKING:
     from quantbuild.outcome import Outcome
+    from quantbuild.progress import Display
 
 DATABASE = f"{STATE_FOLDER}/doit.db"
 REPORT_PAGE = "build/report/index.html"
@@ -95,7 +97,8 @@ class Shell:
 
     def __init__(self, root: Path) -> None:
         self._printing = threading.Lock()
-        self.session = Session(root, self._say, self._line)
+        self._display = _display()
+        self.session = Session(root, Terminal(self._line, self._display))
         self._stale: set[str] = set()
         self._is_settled = _with_signature(self._settled)
         self._aborted = False
@@ -153,10 +156,13 @@ class Shell:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._interrupted)
         atexit.register(self.session.close)
-        self.session.expect(_before_benchmarks(tasks, selected))
+        early, steps = _reached(tasks, selected)
+        self.session.expect(early, steps)
 
     def finish(self) -> int:
         """Keep the state, print the closing lines; return the exit code."""
+        if self._display is not None:
+            self._display.stop()
         if self._aborted:
             return 0  # the exit code is on its way already
         try:
@@ -174,18 +180,10 @@ class Shell:
         self._line("quantbuild: " + ", ".join(f"{ending.counts[name]} {name.replace('_', ' ')}" for name in told))
         return EXIT_FAILED if ending.failed else 0
 
-    def _say(self, outcome: Outcome) -> None:
-        if outcome.status == "restored":
-            self._line(f"  {outcome.step}  restored from the cache")
-        elif outcome.status == "executed":
-            self._line(f"  {outcome.step}  {outcome.seconds:.1f} s  ({_told(outcome.reasons)})")
-        elif not outcome.done:
-            log = f"; log: {outcome.log}" if outcome.log else ""
-            status = "failed: " if outcome.status == "failed" else ""
-            self._line(f"  {outcome.step}  {status}{outcome.message}{log}")
-
     def _line(self, text: str) -> None:
         # doit replaces sys.stdout while an action runs; the true one is written to, whole lines at a time.
+        if self._display is not None and self._display.line(text):
+            return
         with self._printing:
             assert sys.__stdout__ is not None
             sys.__stdout__.write(text + "\n")
@@ -194,6 +192,8 @@ class Shell:
     def _interrupted(self, number: int, _frame: object) -> None:
         """End the workers and the process at once: finished steps have their records, the one in flight has none."""
         self.session.close()
+        if self._display is not None:
+            self._display.stop()
         os.write(2, f"\nquantbuild: interrupted by {signal.Signals(number).name}; finished steps are kept\n".encode())
         os._exit(128 + number)
 
@@ -300,8 +300,58 @@ class Reporter:
             raise SystemExit(code or EXIT_FAILED)
 
 
-def _before_benchmarks(tasks: Mapping[str, Any], selected: Sequence[str]) -> set[str]:
-    """Return the steps of a run that are no benchmarks and need none: benchmarks let them go first."""
+class Terminal(Watcher):
+    """Tells the user what a build does: a line for each step that was done, and a display where there is a terminal."""
+
+    def __init__(self, line: Callable[[str], None], display: Display | None) -> None:
+        self._line = line
+        self._display = display
+
+    def planned(self, steps: int) -> None:
+        """Give the display its total."""
+        if self._display is not None:
+            self._display.planned(steps)
+
+    def started(self, step: str, usual_seconds: float | None) -> None:
+        """Show what runs."""
+        if self._display is not None:
+            self._display.started(step, usual_seconds)
+
+    def progressed(self, step: str, done: int, total: int) -> None:
+        """Show how far it is."""
+        if self._display is not None:
+            self._display.progressed(step, done, total)
+
+    def closed(self, outcome: Outcome) -> None:
+        """Say what became of a step that was not up to date."""
+        if self._display is not None:
+            self._display.closed(outcome.step)
+        if outcome.status == "restored":
+            self._line(f"  {outcome.step}  restored from the cache")
+        elif outcome.status == "executed":
+            self._line(f"  {outcome.step}  {outcome.seconds:.1f} s  ({_told(outcome.reasons)})")
+        elif not outcome.done:
+            log = f"; log: {outcome.log}" if outcome.log else ""
+            status = "failed: " if outcome.status == "failed" else ""
+            self._line(f"  {outcome.step}  {status}{outcome.message}{log}")
+
+    def warned(self, text: str) -> None:
+        """Say it."""
+        self._line(text)
+
+
+def _display() -> Display | None:
+    """Return a display where the true standard output is a terminal that can move its cursor."""
+    stream = sys.__stdout__
+    if stream is None or not stream.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    from quantbuild.progress import Display
+
+    return Display(stream)
+
+
+def _reached(tasks: Mapping[str, Any], selected: Sequence[str]) -> tuple[set[str], int]:
+    """Return the steps of a run that benchmarks let go first (none themselves, needing none), and the count of all."""
     late: dict[str, bool] = {}
 
     def visit(name: str) -> bool:
@@ -311,7 +361,8 @@ def _before_benchmarks(tasks: Mapping[str, Any], selected: Sequence[str]) -> set
 
     for name in selected:
         visit(name)
-    return {name for name, is_late in late.items() if not is_late and name not in GROUPS}
+    steps = {step for name in late if name not in GROUPS for step in steps_of(name)}
+    return {name for name, is_late in late.items() if not is_late and name not in GROUPS}, len(steps)
 
 
 def _told(reasons: Sequence[str]) -> str:

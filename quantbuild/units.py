@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 NOT_MEASURED = "not measured"
 MINUS = "\N{MINUS SIGN}"
 FRACTION_METRICS = ("top1", "top5", "agreement")
@@ -118,3 +120,15 @@ def _signed(value: float, digits: int) -> str:
 def _signed_significant(value: float) -> str:
     text = significant(value, 3)
     return f"+{text}" if value > 0 else text
+
+
+_SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_SIZE_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "": 1}
+
+
+def parse_size(text: str) -> int | None:
+    """Return the bytes that "500MB" or "2 GiB" means (SI and binary prefixes), None where it is no size."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    if match is None or match[2].upper() not in _SIZE_UNITS:
+        return None
+    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])

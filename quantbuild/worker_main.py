@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import queue
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import msgspec
 
+from quantbuild import reporting
 from quantbuild.errors import StepError
 from quantbuild.step import Job
 from quantbuild.workers import Reply, Request
@@ -28,10 +30,16 @@ def main() -> None:
     while True:
         request = msgspec.json.decode(requests.get(), type=Request)
         _send_output_to(request.log)
+        reporting.listen(lambda done, total: _send(replies, Reply(progress=(done, total))))
         reply = _do(request.job)
+        reporting.listen(None)
         sys.stdout.flush()
         sys.stderr.flush()
-        replies.write(msgspec.json.encode(reply) + b"\n")
+        _send(replies, reply)
+
+
+def _send(replies: io.FileIO, reply: Reply) -> None:
+    replies.write(msgspec.json.encode(reply) + b"\n")
 
 
 def _watch(descriptor: int, requests: queue.SimpleQueue[bytes]) -> None:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +49,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     unexpected: bool = False
     resident_bytes: int = 0
+    progress: tuple[int, int] | None = None
+    """Samples done and all of them: no reply yet, a word on the way."""
 
 
 class _Worker:
@@ -70,8 +72,9 @@ class _Worker:
         )
         os.close(reply_write)
         self._replies = os.fdopen(reply_read, "rb", buffering=0)
+        self._unread = b""
 
-    def ask(self, request: Request, timeout_seconds: float) -> Reply | None:
+    def ask(self, request: Request, timeout_seconds: float, progress: Callable[[int, int], None]) -> Reply | None:
         """Send a request and wait for its reply; None when the process died.
 
         Raises:
@@ -83,21 +86,28 @@ class _Worker:
             self.process.stdin.flush()
         except BrokenPipeError:
             return None
-        line = self._read_line(time.monotonic() + timeout_seconds)
-        return msgspec.json.decode(line, type=Reply) if line.endswith(b"\n") else None
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            line = self._read_line(deadline)
+            if not line.endswith(b"\n"):
+                return None
+            reply = msgspec.json.decode(line, type=Reply)
+            if reply.progress is None:
+                return reply
+            progress(*reply.progress)
 
     def _read_line(self, deadline: float) -> bytes:
-        data = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self._replies, selectors.EVENT_READ)
-            while not data.endswith(b"\n"):
+            while b"\n" not in self._unread:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     raise TimeoutError
                 piece = self._replies.read(65536)
                 if not piece:
                     break
-                data += piece
-        return data
+                self._unread += piece
+        line, newline, self._unread = self._unread.partition(b"\n")
+        return line + newline
 
     def kill(self) -> None:
         """End the process and whatever it started."""
@@ -139,15 +149,25 @@ class WorkerPool:
         with self._slots[kind]:
             yield
 
-    def run(self, kind: Kind, job: Job, log: Path, *, timeout_seconds: float = STEP_TIMEOUT_SECONDS) -> dict[str, Any]:
+    def run(
+        self,
+        kind: Kind,
+        job: Job,
+        log: Path,
+        *,
+        timeout_seconds: float = STEP_TIMEOUT_SECONDS,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> dict[str, Any]:
         """Do `job` in a worker of `kind`; return the action's values.
+
+        `progress` is told how many samples are done, and of how many.
 
         Raises:
             StepError: the step failed; the message says why in one line.
         """
         worker = self._take(kind)
         try:
-            reply = worker.ask(Request(job=job, log=str(log)), timeout_seconds)
+            reply = worker.ask(Request(job=job, log=str(log)), timeout_seconds, progress)
         except TimeoutError:
             self._drop(worker)
             raise StepError(

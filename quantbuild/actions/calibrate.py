@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantbuild.datasets.samples import hold_back, load
+from quantbuild.reporting import progress
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,5 +45,6 @@ def run(job: Job) -> dict[str, Any]:
 
 def _feeds(feed: Any, samples: Samples, indices: list[int]) -> Iterator[tuple[int, Feed]]:
     """One sample after the other, so that no more than a few are in memory."""
-    for index in indices:
+    for done, index in enumerate(indices):
+        progress(done, len(indices))
         yield index, feed(index, samples[index])

@@ -11,6 +11,7 @@ import msgspec
 
 from quantbuild.datasets.samples import Samples, hold_back, load
 from quantbuild.errors import StepError
+from quantbuild.reporting import progress
 from quantbuild.step import Job
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def _compare(job: Job, binding: Binding, samples: Samples, indices: list[int], t
 def _outputs(binding: Binding, samples: Samples, indices: list[int]) -> Iterator[tuple[int, Outputs]]:
     from quantbuild.metrics import Outputs
 
-    for index in indices:
+    for done, index in enumerate(indices):
+        progress(done, len(indices))
         yield index, Outputs(binding.run(samples[index], index))
 
 

@@ -1,0 +1,119 @@
+"""The commands that need no build: doctor, cache, init, schema; their exit codes and messages."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from quantbuild import starter
+from quantbuild.cache.local import LocalCache
+from quantbuild.cli import main
+from quantbuild.digests import sha256_of_bytes
+from quantbuild.doctor import examine
+from quantbuild.manifest.loading import load
+from quantbuild.units import parse_size
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("QUANTBUILD_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("QUANTBUILD_CACHE_TOKEN", raising=False)
+    return tmp_path / "here"
+
+
+def test_doctor_finds_all_that_is_needed_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for name in ("python", "tensorflow", "ai-edge-litert", "memory", "QUANTBUILD_CACHE_TOKEN  not set"):
+        assert name in out
+
+
+def test_doctor_says_what_to_install_and_exits_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("quantbuild.doctor.NEEDED", ("numpy", "no-such-distribution"))
+    assert main(["doctor"]) == 1
+    assert "absent  <- pip install no-such-distribution" in capsys.readouterr().out
+
+
+def test_doctor_never_prints_the_token(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("QUANTBUILD_CACHE_TOKEN", "a-secret")
+    main(["doctor", "--json"])
+    out = capsys.readouterr().out
+    assert "a-secret" not in out
+    rows = json.loads(out)["findings"]
+    assert [row["value"] for row in rows if row["name"] == "QUANTBUILD_CACHE_TOKEN"] == ["set"]
+
+
+def test_doctor_with_a_broken_manifest_exits_2(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (elsewhere / "manifests").mkdir()
+    (elsewhere / "manifests" / "a.toml").write_text("schema = 1\n[modle.m]\n")
+    assert main(["doctor"]) == 2
+    assert "manifests/a.toml:2" in capsys.readouterr().err
+
+
+def test_doctor_names_the_devices_of_the_workspace(elsewhere: Path) -> None:
+    starter.create(elsewhere / "w")
+    rows = examine(elsewhere / "w", load(elsewhere / "w"), deep=False)
+    assert [row.name for row in rows if row.part == "devices"] == ["host"]
+
+
+def test_cache_stat_and_gc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cache = LocalCache(tmp_path / "cache", lambda text: None)
+    for number in range(3):
+        content = bytes([number]) * 1000
+        cache.put_bytes(sha256_of_bytes(content), content)
+    assert main(["cache", "stat", "--json"]) == 0
+    usage = json.loads(capsys.readouterr().out)
+    assert (usage["actions"], usage["blobs"], usage["size_bytes"]) == (0, 3, 3000)
+    assert main(["cache", "gc", "--max-size", "1kB"]) == 0
+    assert "2.0 kB removed, 1.0 kB left" in capsys.readouterr().out
+
+
+def test_a_size_that_is_none_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "gc", "--max-size", "much"]) == 2
+    assert '"much" is no size; write a number and a unit' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("500MB", 500_000_000), ("2GiB", 2**31), ("1.5 kB", 1500), ("7", 7), ("-1MB", None), ("MB", None)],
+)
+def test_sizes_are_si_and_binary(text: str, size: int | None) -> None:
+    assert parse_size(text) == size
+
+
+def test_init_writes_a_workspace_whose_manifest_loads(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "demo"]) == 0
+    assert "next: cd demo && doit report" in capsys.readouterr().out
+    workspace = load(elsewhere / "demo")
+    assert list(workspace.models) == ["digits"]
+    schema = json.loads((elsewhere / "demo" / "manifest.schema.json").read_bytes())
+    assert schema["type"] == "object"
+    assert not list((elsewhere / "demo").glob(".quantbuild-init-*"))
+
+
+def test_init_into_a_workspace_changes_nothing_and_exits_2(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (elsewhere / "dodo.py").write_text("mine")
+    assert main(["init"]) == 2
+    assert "dodo.py is there already" in capsys.readouterr().err
+    assert [path.name for path in elsewhere.iterdir()] == ["dodo.py"]
+
+
+def test_init_keeps_the_readme_that_is_there(elsewhere: Path) -> None:
+    (elsewhere / "README.md").write_text("mine")
+    assert main(["init"]) == 0
+    assert (elsewhere / "README.md").read_text() == "mine"
+
+
+def test_init_into_a_file_is_one_plain_line(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (elsewhere / "file").write_text("")
+    assert main(["init", "file/demo"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_plan_outside_a_workspace_says_where_to_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan"]) == 2
+    assert "run quantbuild where dodo.py is" in capsys.readouterr().err
