@@ -82,7 +82,20 @@ def _needs(variant: Variant) -> frozenset[str]:
 
 
 def _convert_parameters(model: Model) -> dict[str, Any]:
-    return {"source": model.source, "signature": model.signature, "input_shapes": model.input_shapes}
+    parameters: dict[str, Any] = {
+        "source": model.source,
+        "signature": model.signature,
+        "input_shapes": model.input_shapes,
+    }
+    if getattr(plug_in("sources", model.source), "REFERENCE", False):
+        parameters |= {"function": model.path, "inputs": list(model.inputs)}
+    return parameters
+
+
+def _source_files(model: Model, role: str) -> dict[str, Input]:
+    """Return the files a model is read from: `role` for the first, `role`.1 and on for the others."""
+    files: list[str] = plug_in("sources", model.source).files(model.path, model.inputs)
+    return {role if place == 0 else f"{role}.{place}": Input(path=path) for place, path in enumerate(files)}
 
 
 def _convert(model: Model) -> Step:
@@ -91,7 +104,7 @@ def _convert(model: Model) -> Step:
         id=f"convert:{model.name}",
         action="convert",
         parameters=_convert_parameters(model),
-        inputs={"model": Input(path=model.path)},
+        inputs=_source_files(model, "model"),
         outputs={
             "model": artifact_path(model.name, FLOAT32),
             "description": description_path(model.name, FLOAT32),
@@ -153,7 +166,7 @@ def _quantize(workspace: Workspace, model: Model, variant: Variant, needed: froz
     if "samples" in needed:
         dataset, calibration, files = _calibration(workspace, model)
         parameters |= calibration | {"source": _convert_parameters(model)}
-        inputs |= {"source": Input(path=model.path), **files}
+        inputs |= {**_source_files(model, "source"), **files}
         code += [f"quantbuild.sources.{model.source}", f"quantbuild.datasets.{dataset.loader}"]
         loader, source = plug_in("datasets", dataset.loader), plug_in("sources", model.source)
         tools = tuple(sorted({*tools, *_tools(loader), *_tools(source)}))

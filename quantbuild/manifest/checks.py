@@ -10,13 +10,15 @@ from typing import Any
 
 import msgspec
 
+from quantbuild.declared_files import REFERENCE_PATTERN, fixed_part, module_file, pattern_problem
 from quantbuild.errors import QuantbuildError
 from quantbuild.manifest.definitions import LABEL_METRICS, NAME_PATTERN, RESERVED_NAMES
 from quantbuild.manifest.locate import KeyPath
 from quantbuild.manifest.plugins import Plugins
 from quantbuild.manifest.problems import Problem, key_text, leaves, quoted, unknown
 
-ACCURACY_GATES = ("max_accuracy_loss", "min_agreement", "min_sqnr_db")
+LOSS_GATES = ("max_accuracy_loss", "max_slice_loss")
+ACCURACY_GATES = (*LOSS_GATES, "min_agreement", "min_sqnr_db")
 DEVICE_GATES = ("max_latency_ratio", "max_peak_memory_ratio")
 
 _NAME = re.compile(NAME_PATTERN)
@@ -99,8 +101,8 @@ def check_model(table: Mapping[str, Any], path: KeyPath, known: Known, context: 
     source = table.get("source")
     if isinstance(source, str) and source not in context.plugins.sources:
         context.add((*path, "source"), unknown("source", source, context.plugins.sources))
-    for key in ("path", "labels"):
-        check_path(table.get(key), (*path, key), context)
+    _check_source_files(table, path, context)
+    check_path(table.get("labels"), (*path, "labels"), context)
     for key in ("calibration", "evaluation", "selection"):
         check_reference(table.get(key), "dataset", known.datasets, (*path, key), context)
     _check_devices(table.get("devices"), path, known, context)
@@ -112,6 +114,31 @@ def check_model(table: Mapping[str, Any], path: KeyPath, known: Known, context: 
         context.add((*path, "selection"), text)
 
 
+def _check_source_files(table: Mapping[str, Any], path: KeyPath, context: Context) -> None:
+    """The files a model is read from are there; a function of the user's is named as one."""
+    source, place, inputs = table.get("source"), table.get("path"), table.get("inputs", [])
+    module = context.plugins.sources[source] if isinstance(source, str) and source in context.plugins.sources else None
+    if not getattr(module, "REFERENCE", False):
+        check_path(place, (*path, "path"), context)
+        if inputs:
+            context.add((*path, "inputs"), f"a {quoted(source)} source has none; remove the key")
+        return
+    if not isinstance(place, str) or not isinstance(inputs, list) or not all(isinstance(i, str) for i in inputs):
+        return  # reported as a wrong type
+    if re.match(REFERENCE_PATTERN, place) is None:
+        context.add((*path, "path"), f'{quoted(place)} names no function; write "package.module:function"')
+        return
+    file = module_file(place)
+    if context.check_files and not _exists(file, context):
+        context.add((*path, "path"), f"{quoted(file)} does not exist; correct the path or create it")
+    for index, pattern in enumerate(inputs):
+        problem = pattern_problem(pattern)
+        if problem is not None:
+            context.add((*path, "inputs", index), problem)
+        else:
+            check_path(fixed_part(pattern), (*path, "inputs", index), context)
+
+
 def check_gate(gate: Any, path: KeyPath, model: Mapping[str, Any], known: Known, context: Context) -> None:
     """A gate asks for figures that the model's metric, datasets and devices can give."""
     if not isinstance(gate, dict):
@@ -119,9 +146,10 @@ def check_gate(gate: Any, path: KeyPath, model: Mapping[str, Any], known: Known,
     for key, value in gate.items():
         if value == math.inf or (isinstance(value, dict) and math.inf in value.values()):
             context.add((*path, key), "inf is no limit; write a finite number, or leave the key out")
-    if "max_accuracy_loss" in gate and model.get("metric") == "sqnr":
-        text = "sqnr has no loss against float32; use min_sqnr_db or another metric"
-        context.add((*path, "max_accuracy_loss"), text)
+    for key in LOSS_GATES:
+        if key in gate and model.get("metric") == "sqnr":
+            context.add((*path, key), "sqnr has no loss against float32; use min_sqnr_db or another metric")
+    _check_slices(gate, path, model, known, context)
     for key in ACCURACY_GATES:
         if key in gate and "evaluation" not in model:
             text = f"there is nothing to judge it on; add evaluation = DATASET to {key_text(path[:2])}"
@@ -130,6 +158,17 @@ def check_gate(gate: Any, path: KeyPath, model: Mapping[str, Any], known: Known,
         ratios = gate.get(key)
         for device in ratios if isinstance(ratios, dict) else ():
             _check_gate_device(device, (*path, key, device), model, known, context)
+
+
+def _check_slices(
+    gate: Mapping[str, Any], path: KeyPath, model: Mapping[str, Any], known: Known, context: Context
+) -> None:
+    """A gate on slices has slices, as far as the manifest tells: a labels file is only read by the build."""
+    evaluation = model.get("evaluation")
+    options = known.datasets.get(evaluation) if isinstance(evaluation, str) else None
+    if "max_slice_loss" in gate and options is not None and getattr(options, "slice", "") is None:
+        text = f"the evaluation set has no slices; add slice to dataset.{evaluation}, or leave the key out"
+        context.add((*path, "max_slice_loss"), text)
 
 
 def check_calibration(

@@ -63,6 +63,16 @@ class Gate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    max_slice_loss: (
+        Annotated[
+            float,
+            Meta(
+                ge=0,
+                description="Largest loss of any slice of the evaluation set, in the metric's unit; the worst decides.",
+            ),
+        ]
+        | None
+    ) = None
     confidence: Annotated[
         float,
         Meta(
@@ -114,6 +124,10 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[str, Annotated[tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1)]],
         Meta(description="Shapes by input name, batch axis first; needed for a free dimension other than the batch."),
     ] = {}
+    inputs: Annotated[
+        tuple[Text, ...],
+        Meta(description='Files that a `source = "python"` function reads: paths, folders or globs under the root.'),
+    ] = ()
     labels: Annotated[RelativePath, Meta(description="Text file with one class name a line.")] | None = None
     calibration: Annotated[Text, Meta(description="Dataset that ranges are taken from.")] | None = None
     evaluation: Annotated[Text, Meta(description="Dataset that gates judge on; nothing is chosen on it.")] | None = None

@@ -1,21 +1,28 @@
-"""Model source: a Keras 3 file (.keras), read in safe mode and traced at batch 1."""
+"""Model source: a Keras file (.keras, or a legacy .h5), read in safe mode and traced at batch 1."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from quantbuild.errors import StepError
+from quantbuild.sources import legacy_keras
 from quantbuild.step import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from quantbuild.tflite.conversion import Prepared
 
-TOOLS: tuple[str, ...] = ("tensorflow", "keras", "ai-edge-litert", "flatbuffers", "numpy")
+TOOLS: tuple[str, ...] = ("tensorflow", "keras", "tf_keras", "h5py", "ai-edge-litert", "flatbuffers", "numpy")
 WORKER = "tensorflow"
 
 REMEDY = 'save it with model.save("model.keras") under Keras 3, or model.export("folder") and source = "saved_model"'
+
+
+def files(path: str, inputs: Sequence[str]) -> list[str]:
+    """Return the model's file."""
+    del inputs
+    return [path]
 
 
 def convert(job: Job) -> bytes:
@@ -31,8 +38,21 @@ def convert(job: Job) -> bytes:
 
 def prepare(job: Job) -> Prepared:
     """Return the conversion, not yet run."""
-    _check_signature(job.parameters.get("signature"))
-    model = _load(job.inputs["model"])
+    return prepare_file(job.inputs["model"], job.parameters)
+
+
+def prepare_file(path: str, parameters: Mapping[str, Any]) -> Prepared:
+    """Return the conversion of the Keras file at `path`; `parameters` are those of the convert action."""
+    check_signature(parameters.get("signature"))
+    return prepare_model(_load(path), parameters)
+
+
+def prepare_model(model: Any, parameters: Mapping[str, Any]) -> Prepared:
+    """Return the conversion of a Keras model, Keras 3's or tf_keras's."""
+    if not getattr(model, "inputs", None):
+        raise StepError(f"the model was saved before it was built, so it has no inputs; call it once, then {REMEDY}")
+    if type(model).__module__.startswith("tf_keras"):
+        return legacy_keras.prepare_model(model, parameters)
 
     import tensorflow as tf
 
@@ -41,7 +61,7 @@ def prepare(job: Job) -> Prepared:
     names = _input_names(model)
     declared = {name: tuple(tensor.shape) for name, tensor in zip(names, model.inputs, strict=True)}
     dtypes = {name: str(tensor.dtype) for name, tensor in zip(names, model.inputs, strict=True)}
-    static = shapes.pin(declared, job.parameters.get("input_shapes") or {})
+    static = shapes.pin(declared, parameters.get("input_shapes") or {})
     # Keras 3 tracks its variables outside TensorFlow's tracking: handed over as a Keras model, the
     # converter finds none of them and writes a model without weights.
     holder = tf.Module()
@@ -99,6 +119,8 @@ def _load(path: str) -> Any:
 
     if Path(path).is_dir():
         raise StepError('it is a folder, not a .keras file; use source = "saved_model" for a SavedModel')
+    if legacy_keras.is_hdf5(path):
+        return legacy_keras.load(path)
     if not zipfile.is_zipfile(path):
         raise StepError(f"it is no .keras file (a zip archive that Keras 3 writes); {REMEDY}")
     with zipfile.ZipFile(path) as archive:
@@ -114,11 +136,10 @@ def _load(path: str) -> Any:
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # Keras raises whatever a layer's constructor does
         raise StepError(f"Keras {keras.__version__} cannot load it: {first_line(error)}; {REMEDY}") from error
-    if not getattr(model, "inputs", None):
-        raise StepError(f"the model was saved before it was built, so it has no inputs; call it once, then {REMEDY}")
     return model
 
 
-def _check_signature(signature: str | None) -> None:
+def check_signature(signature: str | None) -> None:
+    """Raise StepError for a signature that a Keras model does not have."""
     if signature not in (None, "serving_default"):
         raise StepError(f'a .keras file has the signature "serving_default" only, not "{signature}"; remove the key')

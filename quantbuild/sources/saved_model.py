@@ -8,12 +8,18 @@ from quantbuild.errors import StepError
 from quantbuild.step import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from quantbuild.tflite.conversion import Prepared
 
 TOOLS: tuple[str, ...] = ("tensorflow", "keras", "ai-edge-litert", "flatbuffers", "numpy")
 WORKER = "tensorflow"
+
+
+def files(path: str, inputs: Sequence[str]) -> list[str]:
+    """Return the model's path."""
+    del inputs
+    return [path]
 
 
 def convert(job: Job) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,12 @@ TOOLS: tuple[str, ...] = ("ai-edge-litert", "flatbuffers", "numpy")
 WORKER = "litert"
 
 SIGNATURE = "serving_default"
+
+
+def files(path: str, inputs: Sequence[str]) -> list[str]:
+    """Return the model's path."""
+    del inputs
+    return [path]
 
 
 def convert(job: Job) -> bytes:

@@ -1,0 +1,89 @@
+"""Legacy .h5 models: read by Keras 3 where it can, else by tf_keras, the kept continuation of Keras 2.
+
+Keras 3 refuses older files ("Unrecognized keyword arguments … 'groups'" for a DepthwiseConv2D). Not a plug-in: the
+source `keras` uses it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quantbuild.errors import StepError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from quantbuild.tflite.conversion import Prepared
+
+_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def is_hdf5(path: str) -> bool:
+    """Whether the file begins as HDF5 does (HDF5 File Format Specification, III.A)."""
+    with Path(path).open("rb") as file:
+        return file.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC
+
+
+def load(path: str) -> Any:
+    """Return the model in an .h5 file, of Keras 3 or of tf_keras.
+
+    Raises:
+        StepError: the file holds weights alone, or code, or neither Keras can read it.
+    """
+    _refuse_code(path)
+    import keras
+
+    from quantbuild.tflite.conversion import first_line
+
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the older Keras is asked next and both are told
+        refusal = first_line(error)
+    try:
+        import tf_keras
+    except ImportError:
+        raise StepError(
+            f"Keras {keras.__version__} cannot load this .h5 ({refusal}); install tf_keras, which reads older files"
+        ) from None
+    try:
+        return tf_keras.models.load_model(path, compile=False)
+    except Exception as error:
+        raise StepError(
+            f"neither Keras {keras.__version__} ({refusal}) nor tf_keras {tf_keras.__version__} ({first_line(error)}) "
+            "can load this .h5; save it again as .keras"
+        ) from error
+
+
+def prepare_model(model: Any, parameters: Mapping[str, Any]) -> Prepared:
+    """Return the conversion of a tf_keras model: inputs and outputs by its own names."""
+    from quantbuild.tflite import conversion, shapes
+
+    names, outputs = list(model.input_names), list(model.output_names)
+    declared = {name: tuple(tensor.shape) for name, tensor in zip(names, model.inputs, strict=True)}
+    dtypes = {name: tensor.dtype.name for name, tensor in zip(names, model.inputs, strict=True)}
+    static = shapes.pin(declared, parameters.get("input_shapes") or {})
+    if len(set(outputs)) != len(outputs):
+        outputs = [f"output_{place}" for place in range(len(outputs))]
+
+    def serve(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        import tensorflow as tf
+
+        flat = [inputs[name] for name in names]
+        result = model(flat[0] if len(flat) == 1 else flat, training=False)
+        return dict(zip(outputs, tf.nest.flatten(result), strict=True))
+
+    return conversion.prepare(serve, static, dtypes, model)
+
+
+def _refuse_code(path: str) -> None:
+    """Raise StepError for a Lambda layer: the legacy format has no safe mode, and Python code would run."""
+    import h5py
+
+    with h5py.File(path) as file:
+        config = file.attrs.get("model_config")
+    if config is None:
+        raise StepError('the .h5 file holds weights alone; save the whole model: model.save("model.keras")')
+    text = config.decode() if isinstance(config, bytes) else str(config)
+    if '"class_name": "Lambda"' in text:
+        raise StepError('the .h5 file holds Python code (a Lambda layer), which is not run; use source = "python"')
