@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from quantbuild.statistics import Interval, Verdict, is_binary, paired_mean, pro
 CONFIDENCE = 0.95
 """Two-sided, where the gate names none."""
 
+_WORST_FIRST: tuple[Verdict, ...] = ("fail", "undecided", "not_measured", "pass")
 _MINIMUM = {"min_agreement": "agreement", "min_sqnr_db": "sqnr_db"}
 _PER_DEVICE = {"max_latency_ratio": "latency_ratio", "max_peak_memory_ratio": "memory_ratio"}
 
@@ -24,7 +26,7 @@ def accuracy(
     """Return the accuracy block of a variant, or (`reference`) of float32, whose loss is 0 by definition.
 
     `evaluation` and `samples` are what its evaluate step wrote. The loss is in the metric's unit,
-    positive is worse; null for sqnr, which has no baseline.
+    positive is worse; null for sqnr, which has no baseline. The intervals of the slices hold all at once.
     """
     confidence = gate.get("confidence", CONFIDENCE)
     limit = gate.get("max_accuracy_loss")
@@ -44,9 +46,7 @@ def accuracy(
         "confidence": confidence,
     }
     block["agreement_low"], block["agreement_high"] = _agreement_interval(evaluation, samples, confidence)
-    block["slices"] = [
-        _slice(evaluation, samples, number, found, confidence) for number, found in enumerate(evaluation["slices"])
-    ]
+    block["slices"] = _slices(evaluation, samples, gate, reference=reference)
     return block
 
 
@@ -55,7 +55,7 @@ def loss_of(evaluation: Mapping[str, Any], figures: Mapping[str, Any]) -> float 
     if figures["value"] is None or figures["baseline"] is None:
         return None
     gain = float(figures["value"] - figures["baseline"])
-    return -gain if evaluation["higher_is_better"] else gain
+    return 0.0 - gain if evaluation["higher_is_better"] else gain  # -gain would be −0 where nothing is lost
 
 
 def judge(
@@ -74,6 +74,8 @@ def judge(
     rows: list[Row] = []
     if (limit := gate.get("max_accuracy_loss")) is not None:
         rows.append(_accuracy_row(limit, accuracy))
+    if (limit := gate.get("max_slice_loss")) is not None:
+        rows.append(_slice_row(limit, accuracy))
     for name, key in _MINIMUM.items():
         if (limit := gate.get(name)) is not None:
             rows.append(_minimum_row(name, limit, accuracy, key))
@@ -119,17 +121,46 @@ def _agreement_interval(
     return proportion(evaluation["agreed"], evaluation["n"], confidence)
 
 
+def _slices(
+    evaluation: Mapping[str, Any], samples: Mapping[str, NDArray[Any]], gate: Mapping[str, Any], *, reference: bool
+) -> list[Row]:
+    """Return each slice's figures, loss with its interval, and verdict against ``max_slice_loss``.
+
+    The more slices there are, the likelier one of them looks bad by chance. So the probability of error is divided
+    among them (Bonferroni): of k slices each has the confidence 1 − (1 − confidence) / k, and with at least
+    `confidence` every interval holds.
+    """
+    found = evaluation["slices"]
+    error = (1 - gate.get("confidence", CONFIDENCE)) / max(len(found), 1)
+    return [
+        _slice(evaluation, found[number], _inside(samples, number), 1 - error, gate, reference=reference)
+        for number in range(len(found))
+    ]
+
+
+def _inside(samples: Mapping[str, NDArray[Any]], number: int) -> dict[str, NDArray[Any]]:
+    inside = samples["slice"] == number
+    return {name: samples[name][inside] for name in ("score", "baseline_score")}
+
+
 def _slice(
     evaluation: Mapping[str, Any],
-    samples: Mapping[str, NDArray[Any]],
-    number: int,
     found: Mapping[str, Any],
+    samples: Mapping[str, NDArray[Any]],
     confidence: float,
+    gate: Mapping[str, Any],
+    *,
+    reference: bool,
 ) -> Row:
-    inside = samples["slice"] == number
-    part = {name: samples[name][inside] for name in ("score", "baseline_score")}
-    low, high = _interval(evaluation, part, confidence) or (None, None)
-    return {**found, "loss": loss_of(evaluation, found), "loss_low": low, "loss_high": high}
+    limit = gate.get("max_slice_loss")
+    low, high = (0.0, 0.0) if reference else _interval(evaluation, samples, confidence) or (None, None)
+    return {
+        **found,
+        "loss": loss_of(evaluation, found),
+        "loss_low": low,
+        "loss_high": high,
+        "verdict": "not_measured" if limit is None else verdict(low, high, limit),
+    }
 
 
 def _row(name: str, limit: Any, value: Any, judged: Verdict, message: str, *, device: str | None = None) -> Row:
@@ -152,6 +183,27 @@ def _accuracy_row(limit: float, block: Mapping[str, Any] | None) -> Row:
     relation = {"pass": "within", "fail": "beyond"}.get(judged, "not decided against")
     message = f"loss {number(block['loss'])} [{low}, {high}] of {block['n']} samples is {relation} {number(limit)}"
     return _row(name, limit, block["loss"], judged, message)
+
+
+def _slice_row(limit: float, block: Mapping[str, Any] | None) -> Row:
+    """Judge every slice; the worst verdict decides, and of equal ones the largest loss is named, then the vaguest."""
+    name = "max_slice_loss"
+    if block is None or not block["slices"]:
+        why = "not measured" if block is None else "not measured: the evaluation set has no slices"
+        return {**_row(name, limit, None, "not_measured", why), "slice": None}
+    worst = min(block["slices"], key=_badness)
+    low, high = number(worst["loss_low"]), number(worst["loss_high"])
+    relation = {"pass": "within", "fail": "beyond"}.get(worst["verdict"], "not decided against")
+    message = (
+        f"slice {worst['name']}: loss {number(worst['loss'])} [{low}, {high}] of {worst['n']} samples "
+        f"is {relation} {number(limit)} (the worst of {len(block['slices'])})"
+    )
+    return {**_row(name, limit, worst["loss"], worst["verdict"], message), "slice": worst["name"]}
+
+
+def _badness(found: Mapping[str, Any]) -> tuple[int, float, float]:
+    high = found["loss_high"]
+    return _WORST_FIRST.index(found["verdict"]), -found["loss"], -math.inf if high is None else -high
 
 
 def _minimum_row(name: str, limit: float, block: Mapping[str, Any] | None, key: str) -> Row:

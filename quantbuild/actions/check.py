@@ -19,6 +19,7 @@ REFERENCE = "float32"
 
 _MEANING = {
     "max_accuracy_loss": "The loss against float32 stays within the limit, with confidence.",
+    "max_slice_loss": "The loss of every slice against float32 stays within the limit, with confidence.",
     "min_agreement": "Share of samples with float32's prediction.",
     "min_sqnr_db": "Output signal to quantization noise, in dB.",
     "max_size_ratio": "Size of the file against the float32 file.",

@@ -37,8 +37,6 @@ class Detail:
     ops: tuple[tuple[str, str], ...] | None
     float_ops: tuple[str, ...]
     float_ops_text: str
-    slices: tuple[tuple[str, str, str, str, str], ...]
-    """Name, samples, figure, float32's figure and loss with its interval."""
     trials: tuple[str, ...]
 
 
@@ -81,7 +79,6 @@ def detail(model: Json, variant: Json) -> Detail:
         ops=None if ops is None else tuple((op, units.count(ops[op])) for op in sorted(ops, key=lambda op: -ops[op])),
         float_ops=tuple(f"{op['op']} {_short(op['name'])}" for op in listed),
         float_ops_text=_float_ops_text(variant, float_ops),
-        slices=tuple(_slice(found, model["metric"]) for found in (variant["accuracy"] or {}).get("slices") or ()),
         trials=_trials(variant["search"]),
     )
 
@@ -134,14 +131,6 @@ def _short(name: str) -> str:
     """Return the first of the names that a converter joins with ``;`` where it fused several operations."""
     first, *others = name.split(";")
     return f"{first} (fused with {units.count(len(others))} more)" if others else first
-
-
-def _slice(found: Json, metric: str) -> tuple[str, str, str, str, str]:
-    loss = units.metric_difference(metric, found.get("loss"))
-    if found.get("loss_low") is not None:
-        loss += f" ({units.metric_interval(metric, found['loss_low'], found['loss_high'])})"
-    value, baseline = (units.metric_value(metric, found.get(key)) for key in ("value", "baseline"))
-    return found["name"], units.count(found["n"]), value, baseline, loss
 
 
 def _trials(search: Json | None) -> tuple[str, ...]:

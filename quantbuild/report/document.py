@@ -110,7 +110,7 @@ def _accuracy(judged: Json | None, evaluation: Json | None) -> Json | None:
     if judged is None:
         return None
     found = {key: judged.get(key) for key in ACCURACY_KEYS}
-    return {**judged, **found, **{key: (evaluation or {}).get(key) for key in EVALUATION_KEYS}}
+    return {"slices": [], **judged, **found, **{key: (evaluation or {}).get(key) for key in EVALUATION_KEYS}}
 
 
 def _device(role: str, results: Mapping[str, Json], outcomes: Mapping[str, Json]) -> Json:

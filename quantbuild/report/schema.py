@@ -34,6 +34,19 @@ class Artifact(msgspec.Struct, kw_only=True):
     minimal_runtime: str | None
 
 
+class Slice(msgspec.Struct, kw_only=True):
+    """Figures of one slice of the evaluation set. The intervals of all slices hold together, at the confidence set."""
+
+    name: str
+    n: int
+    value: float
+    baseline: float
+    loss: float
+    loss_low: float | None
+    loss_high: float | None
+    verdict: Verdict
+
+
 class Accuracy(msgspec.Struct, kw_only=True):
     """Figures in the metric's unit on `n` samples; loss is how much worse than float32 on the same ones."""
 
@@ -46,6 +59,7 @@ class Accuracy(msgspec.Struct, kw_only=True):
     agreement: float | None
     sqnr_db: float | None
     verdict: Verdict
+    slices: list[Slice]
 
 
 class Search(msgspec.Struct, kw_only=True):

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantbuild import units
-from quantbuild.report import cells, details, plot, wording
+from quantbuild.report import cells, details, plot, slices, wording
 from quantbuild.report.cells import Cell
 from quantbuild.report.details import Detail, Place, Step
+from quantbuild.report.slices import SliceTable
 from quantbuild.report.wording import Mark
 
 Json = Mapping[str, Any]
@@ -58,6 +59,7 @@ class ModelView:
     gates_summary: str
     gates_open: bool
     """Whether some limit does not simply hold, so that the list is worth unfolding."""
+    slices: SliceTable | None
     details: tuple[Detail, ...]
     places: tuple[Place, ...]
 
@@ -170,6 +172,7 @@ def _model(model: Json) -> ModelView:
         gates=gates,
         gates_summary=_gates_summary(gates),
         gates_open=any(gate.mark.kind != "pass" for gate in gates),
+        slices=slices.table(model),
         details=tuple(details.detail(model, variant) for variant in model["variants"]),
         places=details.places(model),
     )

@@ -43,6 +43,7 @@ _METRICS = {
 
 _GATES = {
     "max_accuracy_loss": ("Loss against float32", "at most"),
+    "max_slice_loss": ("Loss of any slice against float32", "at most"),
     "min_agreement": ("Agreement with float32", "at least"),
     "min_sqnr_db": ("SQNR of the outputs", "at least"),
     "max_size_ratio": ("File size against float32", "at most"),
@@ -108,18 +109,26 @@ def gate_sentence(gate: Json, metric: str, variant: Json) -> str:
     name, value, limit = gate["name"], gate_value(gate, metric, variant), gate_limit(gate, metric)
     if gate["value"] is None:
         return f"{gate_title(gate)} was not measured"
-    if name == "max_accuracy_loss":
-        bound, value = limit.removeprefix("at most "), value.removeprefix("+")
-        if gate["verdict"] == "undecided":
-            n = units.counted(variant["accuracy"]["n"], "sample")
-            return f"loses {value} against float32; the limit of {bound} is inside that interval, so {n} cannot tell"
-        return f"loses {value} against float32, and only {bound} are allowed"
+    if name in ("max_accuracy_loss", "max_slice_loss"):
+        return _loss_sentence(gate, value.removeprefix("+"), limit.removeprefix("at most "), variant)
     if name == "min_agreement":
         return f"agrees with float32 on {value} of the samples, where {limit} are demanded"
     if name == "fully_integer":
         return f"still computes in float ({value}), where every operation must be an integer one"
     text = f"{gate_title(gate)} is {value}, where {limit} is allowed"
     return f"{text}, but the measurement was unstable" if gate["verdict"] == "undecided" else text
+
+
+def _loss_sentence(gate: Json, value: str, bound: str, variant: Json) -> str:
+    place, n = "", variant["accuracy"]["n"]
+    if gate["name"] == "max_slice_loss":
+        place = f' on slice "{gate["slice"]}"'
+        n = slice_of(gate, variant)["n"]
+    text = f"loses {value} against float32{place}"
+    if gate["verdict"] == "undecided":
+        n_samples = units.counted(n, "sample")
+        return f"{text}; the limit of {bound} is inside that interval, so {n_samples} cannot tell"
+    return f"{text}, and only {bound} are allowed"
 
 
 def gate_value(gate: Json, metric: str, variant: Json) -> str:
@@ -134,10 +143,28 @@ def gate_value(gate: Json, metric: str, variant: Json) -> str:
         return "none" if value else f"{len(left)}: " + ", ".join(sorted({op["op"] for op in left}))
     text = _gate_number(name, value, metric)
     accuracy = variant["accuracy"]
+    if name == "max_slice_loss" and accuracy:
+        return f"{text} ({gate['slice']}: {slice_interval(slice_of(gate, variant), metric)})"
     if name == "max_accuracy_loss" and accuracy and accuracy["loss_high"] is not None:
         interval = units.metric_interval(metric, accuracy["loss_low"], accuracy["loss_high"])
         return f"{text} ({confidence(accuracy)}: {interval})"
     return text
+
+
+def slice_of(gate: Json, variant: Json) -> Json:
+    """Return the figures of the slice that a gate names."""
+    found: Json = next(each for each in variant["accuracy"]["slices"] if each["name"] == gate["slice"])
+    return found
+
+
+def slice_interval(found: Json, metric: str) -> str:
+    """Return the interval of a slice's loss, which holds together with those of the other slices."""
+    return units.metric_interval(metric, found["loss_low"], found["loss_high"])
+
+
+def verdict_mark(verdict: str) -> Mark:
+    """Return the mark of a verdict by itself."""
+    return _MARKS[verdict]
 
 
 def confidence(accuracy: Json) -> str:
@@ -146,7 +173,7 @@ def confidence(accuracy: Json) -> str:
 
 
 def _gate_number(name: str, value: float, metric: str) -> str:
-    if name == "max_accuracy_loss":
+    if name in ("max_accuracy_loss", "max_slice_loss"):
         return units.metric_difference(metric, value)
     if name == "min_agreement":
         return units.percent(value)

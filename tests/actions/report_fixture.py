@@ -21,6 +21,11 @@ def accuracy(value: float, low: float, high: float, verdict: str, **more: Any) -
     return {**block, **more}
 
 
+def slice_of(name: str, loss: float, low: float, high: float, verdict: str) -> Json:
+    figures = {"value": 0.98 - loss, "baseline": 0.98, "loss": loss, "loss_low": low, "loss_high": high}
+    return {"name": name, "n": 300, **figures, "verdict": verdict}
+
+
 def gate(name: str, limit: Any, value: Any, verdict: str, device: str | None = None) -> Json:
     return {
         "name": name, "device": device, "limit": limit, "value": value, "verdict": verdict,
@@ -132,6 +137,12 @@ def check() -> Json:
         ),
         ("broken", None, []),
     ]
+    for name, loss, low, high, verdict in (("int8", 0.0, -0.01, 0.01, "pass"), ("clipped", 0.08, 0.05, 0.12, "fail")):
+        found, gates = next((found, gates) for each, found, gates in judged if each == name)
+        assert found is not None
+        day = slice_of("day", 0.0, -0.01, 0.01, "pass")
+        found["slices"] = [day, slice_of("night <i>", loss, low, high, verdict)]
+        gates.append({**gate("max_slice_loss", 0.03, loss, verdict), "slice": "night <i>"})
     variants = [
         {"name": name, "accuracy": found, "gates": gates, "error": BROKEN if name == "broken" else None}
         for name, found, gates in judged

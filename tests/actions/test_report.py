@@ -171,6 +171,42 @@ def test_the_headline_tells_what_failed_first_in_plain_words(document: dict[str,
     assert shown.doubts[0].endswith("the limit of 2.00 points is inside that interval, so 600 samples cannot tell.")
 
 
+def test_slices_are_a_table_of_their_own(document: dict[str, Any], built: Path) -> None:
+    table = page(document).models[0].slices
+    assert table is not None
+    assert table.variants == ("int8", "clipped")
+    assert [(row.name, row.samples, row.baseline) for row in table.rows] == [
+        ("day", "300", "98.00 %"), ("night <i>", "300", "98.00 %"),
+    ]  # fmt: skip
+    worst = table.rows[1].cells[1]
+    assert (worst.loss, worst.interval) == ("+8.00 points", "+5.00 to +12.00 points")
+    assert worst.mark is not None
+    assert worst.mark.word == "fail"
+    assert (table.summary, table.unfold) == ("2 slices of the evaluation set, 1 verdict fail", True)
+    text = (built / "index.html").read_text()
+    assert "night &lt;i&gt;" in text
+    assert "night <i>" not in text
+    assert (
+        page(document)
+        .failures[1]
+        .endswith(
+            'loses 8.00 points (night <i>: +5.00 to +12.00 points) against float32 on slice "night <i>", '
+            "and only 3.00 points are allowed."
+        )
+    )
+
+
+def test_without_slices_there_is_no_such_table() -> None:
+    results = fixture.results()
+    for variant in results["check"]["models"][0]["variants"]:
+        variant["gates"] = []
+        if variant["accuracy"]:
+            variant["accuracy"]["slices"] = []
+    found = build(fixture.parameters(), results)
+    assert page(found).models[0].slices is None
+    assert "Loss by slice" not in rendering.render(page(found))
+
+
 def test_headlines_of_builds_that_did_not_fail() -> None:
     results, parameters = fixture.results(), fixture.parameters()
     del parameters["models"][0]["variants"][5:]

@@ -89,6 +89,64 @@ def test_slices_have_their_own_intervals() -> None:
     assert 0.6 < found["loss_low"] < found["loss_high"] == 1.0
 
 
+def sliced(gate: dict[str, Any], *, reference: bool = False, **wrong: int) -> dict[str, Any]:
+    """An accuracy block of slices of 100 samples each, on which float32 is right and a variant so often wrong."""
+    scores = np.concatenate([np.repeat([0.0, 1.0], [count, 100 - count]) for count in wrong.values()])
+    evaluation, samples = evaluated(scores.tolist(), [1.0] * len(scores))
+    samples["slice"] = np.repeat(np.arange(len(wrong)), 100)
+    evaluation["slices"] = [
+        {"name": name, "n": 100, "value": 1 - count / 100, "baseline": 1.0} for name, count in wrong.items()
+    ]
+    return gates.accuracy(evaluation, samples, gate, reference=reference)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "verdict", "named"),
+    [
+        ({"day": 0, "dusk": 1, "night": 0}, "pass", "dusk"),
+        ({"day": 0, "dusk": 12, "night": 1}, "undecided", "dusk"),
+        ({"day": 40, "dusk": 12, "night": 50}, "fail", "night"),
+    ],
+)
+def test_the_worst_slice_decides_and_is_named(wrong: dict[str, int], verdict: str, named: str) -> None:
+    gate = {"max_slice_loss": 0.1}
+    row = judged(gate, accuracy=sliced(gate, **wrong))
+    assert (row["verdict"], row["slice"], row["value"]) == (verdict, named, pytest.approx(wrong[named] / 100))
+    assert row["message"].startswith(f"max_slice_loss: slice {named}: loss {wrong[named] / 100:.4g} [")
+    assert row["message"].endswith("of 100 samples is " + {
+        "pass": "within 0.1 (the worst of 3)",
+        "fail": "beyond 0.1 (the worst of 3)",
+        "undecided": "not decided against 0.1 (the worst of 3)",
+    }[verdict])  # fmt: skip
+
+
+def test_a_small_loss_overall_hides_no_slice() -> None:
+    gate = {"max_accuracy_loss": 0.2, "max_slice_loss": 0.2}
+    block = sliced(gate, day=0, night=40)
+    assert [(row["name"], row["verdict"]) for row in gates.judge(
+        gate, accuracy=block, size_ratio=None, float_ops=None, devices={}
+    )] == [("max_accuracy_loss", "undecided"), ("max_slice_loss", "fail")]  # fmt: skip
+    assert [found["verdict"] for found in block["slices"]] == ["pass", "fail"]
+
+
+def test_the_probability_of_error_is_divided_among_the_slices() -> None:
+    alone = sliced({"confidence": 0.99}, day=5)["slices"][0]
+    among_five = sliced({"confidence": 0.95}, day=5, b=0, c=0, d=0, e=0)["slices"][0]
+    assert (among_five["loss_low"], among_five["loss_high"]) == pytest.approx((alone["loss_low"], alone["loss_high"]))
+
+
+def test_float32_loses_nothing_on_any_slice() -> None:
+    (found,) = sliced({"max_slice_loss": 0.0}, reference=True, day=0)["slices"]
+    assert (found["loss"], found["loss_low"], found["loss_high"], found["verdict"]) == (0, 0, 0, "pass")
+
+
+def test_without_slices_a_gate_on_them_is_not_measured() -> None:
+    row = judged({"max_slice_loss": 0.1}, accuracy={**ACCURACY, "slices": []})
+    assert (row["verdict"], row["slice"]) == ("not_measured", None)
+    assert row["message"] == "max_slice_loss: not measured: the evaluation set has no slices"
+    assert judged({"max_slice_loss": 0.1})["verdict"] == "not_measured"
+
+
 SAME_AS_FLOAT32 = {"agreement": 1.0, "sqnr_db": None, "loss": 0.0, "verdict": "pass", "n": 100}
 ACCURACY = {"agreement": 0.97, "sqnr_db": 21.5, "loss": 0.0, "verdict": "pass", "n": 100}
 

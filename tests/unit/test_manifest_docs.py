@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
+from quantbuild.datasets.image_folder import Preprocess
 from quantbuild.manifest.definitions import (
     GIVEN,
     LABEL_METRICS,
@@ -36,6 +37,7 @@ DEFINITIONS = {
     "`[model.NAME.variant.NAME]`": Variant,
     "`[model.NAME.gate]` and `[model.NAME.variant.NAME.gate]`": Gate,
     "`[device.NAME]`": Device,
+    "`preprocess` of `image_folder`": Preprocess,
     "`[workspace]`": Settings,
     "`[workspace.cache]`": Cache,
 }

@@ -1,0 +1,147 @@
+"""Workspaces of the end-to-end tests: real doit in a process of its own, small real models, a cache of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "actions"))
+import tiny_tflite
+
+DODO = "from quantbuild.shell import tasks\nglobals().update(tasks())\n"
+
+DEVICE = """
+[device.host]
+runner = "host"
+processes = 1
+runs = 5
+seconds = 0.0
+warmup_seconds = 0.0
+"""
+
+# Without TensorFlow: a source, schemes and a device that a light machine has.
+MANIFEST = """schema = 1
+[dataset.data]
+loader = "npz"
+path = "data.npz"
+input = "x"
+label = "y"
+[model.m]
+source = "tflite"
+path = "m.tflite"
+evaluation = "data"
+metric = "top1"
+ship = "a"
+[model.m.variant.a]
+scheme = "float16"
+[model.m.variant.b]
+scheme = "dynamic"
+"""
+
+
+class Workspace:
+    """One workspace and how doit and quantbuild are run in it."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.manifest = root / "manifests" / "m.toml"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("QUANTBUILD_")},
+            "QUANTBUILD_CACHE_DIR": str(root.parent / f"{root.name}-cache"),
+            "TF_CPP_MIN_LOG_LEVEL": "3",
+        }
+
+    def command(self, module: str, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", module, *arguments]
+
+    def doit(self, *arguments: str, code: int | None = 0) -> str:
+        """Run doit; assert its exit code (None: any) and that it printed no traceback; return all it printed."""
+        return self._run(self.command("doit", *arguments), code)
+
+    def quantbuild(self, *arguments: str, code: int | None = 0) -> str:
+        return self._run(self.command("quantbuild.cli", *arguments), code)
+
+    def _run(self, command: list[str], code: int | None) -> str:
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, capture_output=True, text=True, check=False, timeout=500
+        )
+        output = done.stdout + done.stderr
+        assert "Traceback" not in output, output
+        assert code is None or done.returncode == code, f"exit code {done.returncode}\n{output}"
+        return output
+
+    def last_run(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.root / "build/last_run.json").read_bytes())
+        return found
+
+    def steps(self, status: str) -> set[str]:
+        return {step["id"] for step in self.last_run()["steps"] if step["status"] == status}
+
+    def edit(self, old: str, new: str) -> None:
+        text = self.manifest.read_text()
+        assert old in text
+        self.manifest.write_text(text.replace(old, new))
+
+    def files(self, folder: str) -> dict[str, bytes]:
+        """Path below `folder` to content."""
+        place = self.root / folder
+        return {str(path.relative_to(place)): path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+    def copied(self, target: Path) -> Workspace:
+        shutil.copytree(self.root, target, symlinks=True)
+        return Workspace(target)
+
+
+def write_light(root: Path, manifest: str = MANIFEST + DEVICE) -> Workspace:
+    """Write a workspace that needs no TensorFlow."""
+    (root / "manifests").mkdir(parents=True)
+    (root / "manifests" / "m.toml").write_text(manifest)
+    (root / "dodo.py").write_text(DODO)
+    rng = np.random.default_rng(0)
+    tiny_tflite.linear(root / "m.tflite", rng.standard_normal((3, 512)).astype(np.float32))
+    np.savez(root / "data.npz", x=rng.standard_normal((60, 512)).astype(np.float32), y=rng.integers(0, 3, 60))
+    return Workspace(root)
+
+
+@pytest.fixture
+def light(tmp_path: Path) -> Workspace:
+    """A workspace that nothing was built in yet."""
+    return write_light(tmp_path / "light")
+
+
+@pytest.fixture(scope="session")
+def built_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = write_light(tmp_path_factory.mktemp("built") / "light")
+    workspace.doit("report")
+    return workspace
+
+
+@pytest.fixture
+def built(built_once: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of a workspace in which everything was built, with no cache."""
+    return built_once.copied(tmp_path / "built")
+
+
+@pytest.fixture(scope="session")
+def make_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Run a script that makes models, in a folder and a process of its own; return the folder."""
+
+    def make(script: str) -> Path:
+        folder = tmp_path_factory.mktemp("models")
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return folder
+
+    return make
