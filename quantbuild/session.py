@@ -199,9 +199,7 @@ class Session:
             facts=facts(),
             installed=installed_stamp(),
             tools=tools,
-            devices=tuple(
-                Device(runner, msgspec.Raw(options), dict(found)) for runner, options, found in build.devices_used()
-            ),
+            devices=tuple(Device(runner, options, dict(found)) for runner, options, found in build.devices_used()),
             manifests=manifests,
             tasks=planned_tasks(build),
             steps={step_id: tuple(places[path] for path in paths) for step_id, paths in steps.items()},

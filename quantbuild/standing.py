@@ -37,7 +37,7 @@ class Device(msgspec.Struct, frozen=True, array_like=True):
     """One device whose fingerprint enters a key, as its runner's options in JSON."""
 
     runner: str
-    options: msgspec.Raw
+    options: bytes
     fingerprint: dict[str, str]
 
 
@@ -179,7 +179,7 @@ def installed_stamp() -> str:
     return sha256_of_bytes("\n".join(lines).encode())
 
 
-def fingerprint(runner: str, options: msgspec.Raw) -> Mapping[str, str]:
+def fingerprint(runner: str, options: bytes) -> Mapping[str, str]:
     """Return what identifies the device that `runner` reaches with `options` (JSON)."""
     import importlib
 

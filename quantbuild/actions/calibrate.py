@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantbuild.datasets.samples import hold_back, load
+from quantbuild.errors import StepError
 from quantbuild.reporting import progress
 
 if TYPE_CHECKING:
@@ -31,8 +32,13 @@ def run(job: Job) -> dict[str, Any]:
     held: list[int] = []
     if job.parameters["hold_back"] is not None:
         indices, held = hold_back(indices, samples.labels, **job.parameters["hold_back"])
-    feeds = _feeds(feeding.feeder(graph.read(model)), samples, indices)
-    result = calibration.calibrate(model, feeds, kind=job.parameters["statistics"])
+    feed = feeding.feeder(graph.read(model))
+    try:
+        for index in held:  # what is chosen later is chosen on these: they must be as sound as the others
+            feed(index, samples[index])
+        result = calibration.calibrate(model, _feeds(feed, samples, indices), kind=job.parameters["statistics"])
+    except StepError as error:
+        raise StepError(f"{_place(job)}: {error}") from error
     statistics_file.write(Path(job.outputs["statistics"]), result.statistics)
     return {
         "samples": len(indices),
@@ -41,6 +47,12 @@ def run(job: Job) -> dict[str, Any]:
         "route": result.route,
         "route_reason": result.reason,
     }
+
+
+def _place(job: Job) -> str:
+    """Return the dataset's name and where it is read from: what a message about one of its samples begins with."""
+    dataset = job.parameters["dataset"]
+    return f"{dataset['name']} ({dataset['options']['path']})"
 
 
 def _feeds(feed: Any, samples: Samples, indices: list[int]) -> Iterator[tuple[int, Feed]]:

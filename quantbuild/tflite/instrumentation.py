@@ -50,14 +50,23 @@ class Instrumented:
 def layout(model: graph.ModelT) -> Layout:
     """What there is to measure in `model`: every float32 activation with at least one element."""
     main = graph.main(model)
-    unpacked = _unpacked_weights(model)
-    found = [t for t in graph.activations(model) if t not in unpacked and 0 not in graph.shape(main.tensors[t])]
+    left_out = _unpacked_weights(model) | _dropped_results(model)
+    found = [t for t in graph.activations(model) if t not in left_out and 0 not in graph.shape(main.tensors[t])]
     tensors = [main.tensors[t] for t in found]
     return Layout(
         tensors=tuple(found),
         names=tuple(graph.tensor_name(tensor) for tensor in tensors),
         channels=tuple(_channels(tensor) for tensor in tensors),
     )
+
+
+def _dropped_results(model: graph.ModelT) -> set[int]:
+    """Results of WHILE, IF and CALL that nothing reads: the runtime gives them no memory, and they need no range."""
+    main = graph.main(model)
+    read = {tensor for operator in main.operators for tensor in graph.indices(operator.inputs)}
+    read |= set(graph.indices(main.outputs))
+    calls = (operator for operator in main.operators if graph.op_name(model, operator) in graph.CONTROL_FLOW)
+    return {tensor for operator in calls for tensor in graph.indices(operator.outputs)} - read
 
 
 def obstacle(model: graph.ModelT, measured: Layout) -> str | None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from quantbuild.actions import calibrate as action
+from quantbuild.datasets import samples
 from quantbuild.errors import StepError
 from quantbuild.step import Job
 from quantbuild.tflite import calibration, feeding, graph, instrumentation, statistics_file
@@ -295,3 +296,51 @@ def test_the_action_leaves_out_what_is_held_back(models: Path, images: list[np.n
     assert len(found.sample_indices) == 8
     first = images[int(found.sample_indices[0])]
     assert found.sample_min[0, 0] == first.min()
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_nan_in_any_drawn_sample_names_set_file_and_sample(
+    models: Path, images: list[np.ndarray], tmp_path: Path, number: int
+) -> None:
+    """Sample 0 is kept for the ranges and another is held back for choices: neither may be unsound."""
+    data = np.concatenate(images)
+    kept, held = samples.hold_back(list(range(10)), np.arange(12) % 3, fraction=0.2, seed=0)
+    bad = (kept, held)[number][0]
+    data[bad, 0, 0, 0] = np.nan
+    np.savez(tmp_path / "data.npz", x=data[:10], y=np.arange(10) % 3)
+    dataset = {"loader": "npz", "options": {"path": "data.npz", "input": "x", "label": "y"}, "samples": None, "seed": 0}
+    job = Job(
+        step="calibrate:m",
+        action="calibrate",
+        parameters={
+            "dataset": {**dataset, "name": "d"},
+            "hold_back": {"fraction": 0.2, "seed": 0},
+            "statistics": "all",
+        },
+        inputs={"model": str(models / "residual.tflite"), "data": str(tmp_path / "data.npz")},
+        outputs={"statistics": str(tmp_path / "statistics.npz")},
+        root=str(tmp_path),
+        scratch=str(tmp_path),
+    )
+    with pytest.raises(StepError, match=rf"^d \(data\.npz\): sample {bad}: .*NaN"):
+        action.run(job)
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "GRU"])
+def test_a_recurrent_model_with_a_loop_is_calibrated(tmp_path: Path, layer: str) -> None:
+    """Not unrolled, it holds a WHILE of whose results nothing reads one: the runtime gives that no memory."""
+    import keras
+    from tiny_models import converted
+
+    keras.utils.set_random_seed(2)
+    clip = keras.Input((6, 4), name="clip")
+    keras.Model(clip, keras.layers.Dense(3)(getattr(keras.layers, layer)(8)(clip))).save(tmp_path / "net.keras")
+    model = converted("keras", tmp_path / "net.keras", tmp_path / "out")
+    assert "WHILE" in graph.op_names(graph.read(model))
+    rng = np.random.default_rng(0)
+    feed = feeding.feeder(graph.read(model))
+    clips = [(n, feed(n, {"clip": rng.standard_normal((1, 6, 4)).astype(np.float32)})) for n in range(5)]
+    found = calibration.calibrate(model, clips)
+    assert found.route == "all-tensors"
+    assert found.statistics.sample_min.shape[0] == 5
+    assert np.isfinite(found.statistics.sample_max).all()
