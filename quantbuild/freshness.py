@@ -91,9 +91,9 @@ def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Reason]:
 
 
 def _leaves(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    old, new = _by_name(old), _by_name(new)
     if old == new:
         return
-    old, new = _by_name(old), _by_name(new)
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted(set(old) | set(new)):
             yield from _leaves(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
@@ -103,6 +103,8 @@ def _leaves(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]
 
 def _by_name(value: Any) -> Any:
     """Return a list of named tables (models, variants, steps) as a table of them, so that what differs is named."""
+    if isinstance(value, tuple):  # as planned; as read back from a record it is a list
+        value = list(value)
     if isinstance(value, list) and value and all(isinstance(entry, Mapping) for entry in value):
         names = [entry.get("name", entry.get("id")) for entry in value]
         if all(isinstance(name, str) for name in names) and len(set(names)) == len(names):

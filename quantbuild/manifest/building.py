@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
@@ -69,9 +70,11 @@ def build(tables: Table, context: Context) -> Built:
 
 def _dataset(name: str, table: Table, context: Context) -> tuple[Dataset | None, Struct | None]:
     path: KeyPath = ("dataset", name)
-    options = _options(table, Dataset, path, Kind("loader", context.plugins.datasets), context)
-    if options is not None:
-        check_dataset_files(table, options, path, context)
+    kind = Kind("loader", context.plugins.datasets)
+    options = _options(table, Dataset, path, kind, context)
+    readable = options or _readable_options(table, kind)
+    if readable is not None:
+        check_dataset_files(table, readable, path, context)
     return _own(table, Dataset, path, {"options": options}, context), options
 
 
@@ -103,9 +106,11 @@ def _variant(
     if "gate" in table:
         _gate(table["gate"], (*path, "gate"), model, known, context)
         gate = _merged_gate(model.get("gate", {}), table["gate"])
-    options = _options(table, Variant, path, Kind("scheme", context.plugins.schemes), context)
-    if options is not None:
-        check_calibration(table["scheme"], options, path, model, context)
+    kind = Kind("scheme", context.plugins.schemes)
+    options = _options(table, Variant, path, kind, context)
+    readable = options or _readable_options(table, kind)
+    if readable is not None:
+        check_calibration(table["scheme"], readable, path, model, context)
     return _own(table, Variant, path, {"options": options, "gate": gate}, context)
 
 
@@ -143,6 +148,23 @@ def _options(table: Table, definition: type[Struct], path: KeyPath, kind: Kind, 
     rest = {key: value for key, value in table.items() if key not in own_keys}
     options: Struct | None = convert(rest, kind.plugins[plugin].Options, path, context.problems, beside=own_keys)
     return options
+
+
+def _readable_options(table: Table, kind: Kind) -> Struct | None:
+    """Return the `Options` without the keys that are wrong, so that what else is wrong is told in the same go."""
+    plugin = table.get(kind.selector)
+    if not isinstance(plugin, str) or plugin not in kind.plugins:
+        return None
+    definition = kind.plugins[plugin].Options
+    good = {}
+    for field in msgspec.structs.fields(definition):
+        if field.encode_name in table:
+            with contextlib.suppress(msgspec.ValidationError):
+                good[field.name] = msgspec.convert(table[field.encode_name], field.type)
+    with contextlib.suppress(TypeError, ValueError):  # a required key is missing or wrong, which is told already
+        options: Struct = definition(**good)
+        return options
+    return None
 
 
 def _check_misspelt(table: Table, definition: type[Struct], path: KeyPath, context: Context) -> None:

@@ -110,3 +110,7 @@ def test_a_change_deep_in_a_list_of_named_tables_is_named_by_them() -> None:
 def test_a_long_value_is_shown_by_its_beginning() -> None:
     reasons = list(changes({"parameters": {"x": "a"}}, {"parameters": {"x": "b" * 5000}}))
     assert len(reasons[0].text()) < 200
+
+
+def test_a_tuple_and_the_list_it_is_read_back_as_are_no_change() -> None:
+    assert list(changes({"parameters": {"x": [1, 2]}}, {"parameters": {"x": (1, 2)}})) == []

@@ -1,0 +1,285 @@
+"""What goes wrong for users: one plain message each, everything else is built, the exit code tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import DODO, Workspace
+
+MAKE = """
+import keras, numpy as np
+keras.utils.set_random_seed(0)
+L = keras.layers
+image = keras.Input((8, 8, 4), name="x")
+good = L.GlobalAveragePooling2D()(L.Conv2D(4, 1, activation="relu")(image))
+keras.Model(image, L.Dense(3)(good)).save("good.keras")
+h = L.Conv2D(4, 1)(image)
+pooled = L.GlobalAveragePooling2D()(keras.ops.divide(h, keras.ops.exp(h)))
+keras.Model(image, L.Dense(3)(pooled)).save("div.keras")
+clip = keras.Input((10, 4), name="clip")
+keras.Model(clip, L.Dense(3)(L.LSTM(8)(clip))).save("lstm.keras")
+rng = np.random.default_rng(0)
+x = rng.standard_normal((20, 8, 8, 4)).astype("f")
+bad = x.copy()
+bad[7, 1, 2, 3] = np.nan
+np.savez("data.npz", x=x, bad=bad, clip=rng.standard_normal((20, 10, 4)).astype("f"), y=rng.integers(0, 3, 20))
+"""
+
+HEAD = """schema = 1
+[dataset.x]
+loader = "npz"
+path = "data.npz"
+input = "x"
+label = "y"
+[dataset.bad]
+loader = "npz"
+path = "data.npz"
+input = "bad"
+[dataset.clips]
+loader = "npz"
+path = "data.npz"
+input = "clip"
+label = "y"
+[model.good]
+source = "keras"
+path = "good.keras"
+calibration = "x"
+evaluation = "x"
+metric = "top1"
+[model.good.variant]
+int8 = { scheme = "int8" }
+float16 = { scheme = "float16" }
+"""
+
+# How one variant of a second model breaks: the model's keys, the variant, and what the message says.
+BREAKS = {
+    "killed": (
+        'path = "lstm.keras"\ncalibration = "clips"',
+        'scheme = "int8", engine = "tflite"',
+        "signal 11 (SIGSEGV)",
+    ),
+    "unrunnable": ('path = "div.keras"\ncalibration = "x"', 'scheme = "int8", engine = "tflite"', "DIV"),
+    "nan": ('path = "good.keras"\ncalibration = "bad"', 'scheme = "int8"', "bad (data.npz): sample 7"),
+}
+
+
+@pytest.fixture(scope="session")
+def models(make_models: Callable[[str], Path]) -> Path:
+    return make_models(MAKE)
+
+
+@pytest.fixture(params=BREAKS)
+def broken(request: pytest.FixtureRequest, models: Path, tmp_path: Path) -> tuple[Workspace, str]:
+    """A workspace of two models in which one variant of the second cannot be made."""
+    model, variant, message = BREAKS[request.param]
+    root = tmp_path / "broken"
+    (root / "manifests").mkdir(parents=True)
+    text = f'{HEAD}[model.second]\nsource = "keras"\n{model}\n[model.second.variant]\nbroken = {{ {variant} }}\n'
+    (root / "manifests" / "m.toml").write_text(text + 'fine = { scheme = "float16" }\n')
+    (root / "dodo.py").write_text(DODO)
+    for path in models.iterdir():
+        os.link(path, root / path.name)
+    return Workspace(root), message
+
+
+def test_one_broken_variant_stops_nothing_else(broken: tuple[Workspace, str]) -> None:
+    workspace, message = broken
+    stale = workspace.root / "dist/second/broken.tflite"
+    stale.parent.mkdir(parents=True)
+    stale.write_bytes(b"from an earlier build")
+    for command in (["report"], ["-n", "1", "report"], ["quantize"], ["quantize:second/broken"]):
+        output = workspace.doit(*command, code=1)
+        lines = [line for line in output.splitlines() if message in line]
+        assert len(lines) == 1, output
+        assert "failed: " in lines[0]
+        assert not stale.exists()
+    for name in ("good/int8", "good/float16", "second/fine"):
+        assert (workspace.root / f"dist/{name}.tflite").is_file()
+    page = (workspace.root / "build/report/index.html").read_text()
+    assert "broken" in page
+    lock = json.loads((workspace.root / "dist/quantbuild.lock.json").read_bytes())
+    assert lock["failed"] == ["second/broken"]
+    assert set(lock["artifacts"]) == {"good/int8", "good/float16", "second/fine"}
+    report = json.loads((workspace.root / "build/report/report.json").read_bytes())
+    errors = {
+        f"{model['name']}/{variant['name']}": variant["error"]
+        for model in report["models"]
+        for variant in model["variants"]
+    }
+    assert [name for name, error in errors.items() if error] == ["second/broken"]
+
+
+TEN_MISTAKES = """schema = 1
+[dataset.d]
+loader = "npzz"
+[dataset.e]
+loader = "npz"
+path = "missing.npz"
+input = "x"
+sed = 1
+[model.report]
+source = "tflite"
+path = "m.tflite"
+[model.m]
+source = "kers"
+path = 7
+calibration = "nothing"
+evaluation = "e"
+metric = "top2"
+[model.m.variant.v]
+scheme = "int9"
+[model.m.gate]
+max_accuracy_loss = -1
+"""
+
+
+@pytest.mark.parametrize("command", ["doit", "quantbuild"])
+def test_ten_mistakes_are_ten_lines_with_their_places(light: Workspace, command: str) -> None:
+    light.manifest.write_text(TEN_MISTAKES)
+    output = light.doit(code=2) if command == "doit" else light.quantbuild("plan", code=2)
+    lines = output.strip().splitlines()
+    assert len(lines) == 10, output
+    places = sorted(int(line.split(":")[1]) for line in lines)
+    assert all(line.startswith("manifests/m.toml:") and "; " in line for line in lines), output
+    assert set(places) == {3, 6, 8, 9, 13, 14, 15, 17, 19, 21}
+
+
+def test_a_manifest_that_is_no_toml_is_one_line(light: Workspace) -> None:
+    light.manifest.write_text("schema = 1\n[model.m\n")
+    assert light.doit(code=2).startswith("manifests/m.toml:2: ")
+
+
+def test_a_data_set_that_vanishes_is_a_manifest_error(built: Workspace) -> None:
+    (built.root / "data.npz").unlink()
+    output = built.doit(code=2)
+    assert output.strip().splitlines()[-1].startswith("manifests/m.toml:4: ")
+    assert "does not exist" in output
+
+
+@pytest.mark.parametrize(
+    "path", [".doit.db", "build/.state/doit.db", "build/.state/digests.msgpack", "build/.state/standing.msgpack"]
+)
+def test_a_damaged_state_file_decides_nothing(built: Workspace, path: str) -> None:
+    (built.root / path).write_bytes(b"\x13\x57 no database at all")
+    built.doit()
+    assert built.last_run()["executed"] == 0
+
+
+def test_an_unknown_task_is_doits_error(light: Workspace) -> None:
+    assert "nothing" in light.doit("nothing", code=3)
+
+
+def test_an_unwritable_build_folder_is_one_line(light: Workspace) -> None:
+    (light.root / "build").write_text("a file where the folder should be")
+    output = light.doit(code=2)
+    assert output.count("\n") == 1
+    assert "build" in output
+
+
+SLOW = """
+import pathlib, time
+import quantbuild.actions.evaluate as evaluate
+done = evaluate.run
+def run(job):
+    pathlib.Path(job.root, "started").write_text(job.step)
+    while not pathlib.Path(job.root, "go").exists():
+        time.sleep(0.02)
+    return done(job)
+evaluate.run = run
+"""
+
+
+@pytest.fixture
+def slow(light: Workspace, tmp_path: Path) -> Workspace:
+    """A workspace whose evaluations wait for a file named go: a hook in the workers alone."""
+    hook = tmp_path / "hook"
+    hook.mkdir()
+    (hook / "sitecustomize.py").write_text(
+        "import sys\nif 'quantbuild.worker_main' in sys.orig_argv:\n"
+        + "".join(f"    {line}\n" for line in SLOW.splitlines())
+    )
+    light.environment["PYTHONPATH"] = str(hook)
+    return light
+
+
+def started(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
+    """Start doit and wait until a step is in flight."""
+    process = subprocess.Popen(
+        workspace.command("doit", *arguments),
+        cwd=workspace.root,
+        env=workspace.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (workspace.root / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_build_ends_its_workers_and_keeps_what_was_done(
+    slow: Workspace, number: signal.Signals, code: int
+) -> None:
+    process = started(slow, "check")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == code, output
+    assert "Traceback" not in output
+    assert f"interrupted by {number.name}" in output
+    time.sleep(0.2)
+    workers = subprocess.run(["pgrep", "-f", "quantbuild.worker_main"], capture_output=True, text=True, check=False)
+    alive = [pid for pid in workers.stdout.split() if Path(f"/proc/{pid}/cwd").resolve() == slow.root.resolve()]
+    assert alive == []
+    (slow.root / "go").touch()
+    slow.doit("check")
+    assert "convert:m" in slow.steps("up_to_date")
+
+
+def test_an_input_edited_while_its_step_runs_fails_it_loudly(slow: Workspace) -> None:
+    process = started(slow, "evaluate:m/float32")
+    data = slow.root / "data.npz"
+    data.write_bytes(data.read_bytes() + b"\x00")
+    (slow.root / "go").touch()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "its input data.npz was edited" in output
+    assert not (slow.root / "build/m/float32/evaluation.json").exists()
+
+
+def test_a_second_build_waits_with_a_plain_message_and_does_nothing_twice(slow: Workspace) -> None:
+    first = started(slow, "check")
+    second = subprocess.Popen(
+        slow.command("doit", "check"),
+        cwd=slow.root,
+        env=slow.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert second.stdout is not None
+    assert f"another build runs in this workspace (pid {first.pid})" in second.stdout.readline()
+    (slow.root / "go").touch()
+    first.communicate(timeout=120)
+    output, _ = second.communicate(timeout=120)
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert output.strip().splitlines()[-1].startswith("quantbuild: 0 executed")
+
+
+def test_a_killed_build_leaves_nothing_wrong(slow: Workspace) -> None:
+    process = started(slow, "check")
+    process.kill()
+    process.communicate(timeout=60)
+    (slow.root / "go").touch()
+    slow.doit("check")
+    assert "convert:m" in slow.steps("up_to_date")
+    assert not list((slow.root / "build" / ".scratch").glob("*"))

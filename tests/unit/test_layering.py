@@ -1,0 +1,118 @@
+"""Imports point one way, and the parent stays light: read from the code, and proved in a fresh interpreter."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "quantbuild"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+HEAVY = ("tensorflow", "keras", "tf_keras", "ai_edge_litert", "litert_quantizer", "jinja2", "PIL", "soundfile", "scipy")
+# Only a worker imports these, so they may hold NumPy at the top.
+WORKER_ONLY = (
+    "tflite",
+    "report",
+    "statistics.py",
+    "metrics.py",
+    "sample_file.py",
+    "gates.py",
+    "runners/host_process.py",
+)
+
+# A module of the left may not import one of the right, at any depth of its own code.
+FORBIDDEN = {
+    "manifest": ("plan", "build", "session", "shell", "cli", "closing", "execution", "actions", "workers"),
+    "plan": ("build", "execution", "session", "shell", "cli", "actions", "workers", "cache"),
+    "closing": ("build", "execution", "session", "shell", "cli", "actions", "workers", "cache"),
+    "freshness": ("plan", "build", "execution", "session", "shell", "cli", "manifest", "workers"),
+    "digests": ("plan", "build", "execution", "session", "shell", "cli", "manifest", "freshness", "record"),
+    "cache": ("plan", "build", "execution", "session", "shell", "cli", "manifest", "workers"),
+    "workers": ("plan", "build", "execution", "session", "shell", "cli", "manifest"),
+    "execution": ("build", "session", "shell", "cli", "manifest"),
+    "build": ("shell", "cli"),
+    "session": ("shell", "cli"),
+    "actions": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache"),
+    "tflite": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
+    "schemes": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
+    "sources": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
+    "datasets": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
+    "runners": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
+    "report": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
+}
+
+
+def imports(path: Path, *, top_level: bool) -> Iterator[str]:
+    """Yield the modules that a file imports: everywhere, or outside functions and TYPE_CHECKING only."""
+    tree = ast.parse(path.read_bytes())
+    nodes = _top(tree) if top_level else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _top(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        checking = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        if not checking and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+            yield from _top(node)
+
+
+def inside(path: Path) -> str:
+    return str(path.relative_to(PACKAGE))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=inside)
+def test_heavy_modules_are_imported_inside_functions_only(path: Path) -> None:
+    light = HEAVY if inside(path).startswith(WORKER_ONLY) else (*HEAVY, "numpy", "rich", "urllib3")
+    found = {name.partition(".")[0] for name in imports(path, top_level=True)}
+    # LiteRT's flatbuffer schema and its interpreter are what tflite/ is about; no parent imports it.
+    allowed = {"ai_edge_litert"} if inside(path).startswith(("tflite", "runners/host_process.py")) else set()
+    assert not (found & set(light)) - allowed
+
+
+def test_only_the_shell_imports_doit() -> None:
+    assert [inside(p) for p in MODULES if any(n.split(".")[0] == "doit" for n in imports(p, top_level=False))] == [
+        "shell.py"
+    ]
+
+
+def test_nobody_imports_the_shell_or_the_command_line() -> None:
+    for path in MODULES:
+        found = set(imports(path, top_level=False))
+        assert not found & {"quantbuild.shell", "quantbuild.cli", "quantbuild.worker_main"}, inside(path)
+
+
+@pytest.mark.parametrize("layer", sorted(FORBIDDEN))
+def test_imports_point_one_way(layer: str) -> None:
+    files = [p for p in MODULES if inside(p).split("/")[0].removesuffix(".py") == layer]
+    assert files
+    # dist runs in the parent: publishing is copying, and execution does it.
+    exceptions = {"execution": {"quantbuild.actions"}}.get(layer, set())
+    for path in files:
+        for name in imports(path, top_level=False):
+            parts = name.split(".")
+            if parts[0] == "quantbuild" and len(parts) > 1 and name not in exceptions:
+                assert parts[1] not in FORBIDDEN[layer], f"{inside(path)} imports {name}"
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from pathlib import Path; import quantbuild.shell;"
+        "from quantbuild.manifest.loading import load; from quantbuild.plan import plan;"
+        f"steps = plan(load(Path({str(ROOT)!r}))); assert len(steps) > 5;"
+        f"heavy = [m for m in {(*HEAVY, 'numpy', 'rich', 'urllib3')!r} if m in sys.modules];"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
