@@ -1,6 +1,6 @@
 """Train the fashion example: writes fashion.npz, model.keras and labels.txt beside this file.
 
-Run `python examples/fashion/train.py` (needs tensorflow, and the data set: `apt-get install dataset-fashion-mnist`; about
+Run `python examples/fashion/train.py` (needs tensorflow, and the data: `apt-get install dataset-fashion-mnist`; about
 twelve minutes on two CPU cores). Every seed is fixed and TensorFlow runs its deterministic kernels, so one machine
 trains the same weights again.
 """
@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 DATA = Path(sys.argv[1] if len(sys.argv) > 1 else "/usr/share/datasets/fashion-mnist")
 SEED = 2026
 CALIBRATION_SAMPLES = 500  # of the 60,000 training pictures; the network never sees them
-EPOCHS = 12
+EPOCHS = 9
 BATCH = 128
 LEARNING_RATE = 3e-3
 LARGEST_PIXEL = 255.0
