@@ -101,12 +101,12 @@ class Workspace:
         return Workspace(target)
 
 
-def write_light(root: Path, manifest: str = MANIFEST + DEVICE) -> Workspace:
-    """Write a workspace that needs no TensorFlow."""
-    (root / "manifests").mkdir(parents=True)
+def write_light(root: Path, manifest: str = MANIFEST + DEVICE, seed: int = 0) -> Workspace:
+    """Write a workspace that needs no TensorFlow; `seed` gives another model and other data."""
+    (root / "manifests").mkdir(parents=True, exist_ok=True)
     (root / "manifests" / "m.toml").write_text(manifest)
     (root / "dodo.py").write_text(DODO)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     tiny_tflite.linear(root / "m.tflite", rng.standard_normal((3, 512)).astype(np.float32))
     np.savez(root / "data.npz", x=rng.standard_normal((60, 512)).astype(np.float32), y=rng.integers(0, 3, 60))
     return Workspace(root)

@@ -89,6 +89,28 @@ def test_a_task_alone_does_what_it_needs(light: Workspace, task: str, left: set[
     assert last_line(light.doit(task)).startswith("quantbuild: 0 executed, 0 restored")
 
 
+def test_what_depends_on_a_step_that_was_built_alone_is_built_after_it(light: Workspace) -> None:
+    light.doit()
+    write_light(light.root, seed=5)
+    light.doit("convert:m")
+    assert light.steps("executed") == {"convert:m"}
+    before = light.files("dist")
+    light.doit("quantize:m/a")
+    assert light.steps("executed") == {"quantize:m/a"}
+    assert light.files("dist")["m/a.tflite"] != before["m/a.tflite"]
+    light.doit()
+    assert light.steps("up_to_date") == {"convert:m", "quantize:m/a"}
+
+
+@pytest.mark.parametrize("task", ["quantize:m/a", "evaluate:m/a"])
+def test_a_task_alone_repairs_what_it_published(built: Workspace, task: str) -> None:
+    before = built.files("dist")
+    (built.root / "dist/m/a.tflite").unlink()
+    (built.root / "dist/m/a.json").write_text("tampered with")
+    built.doit(task)
+    assert built.files("dist") == before
+
+
 def test_one_task_at_a_time_gives_the_same(light: Workspace) -> None:
     assert last_line(light.doit("-n", "1", "report")) == "quantbuild: 12 executed, 0 restored, 0 up to date, 0 failed"
 
