@@ -83,9 +83,9 @@ class Display:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        with self._lock:
-            lines = self.lines(time.monotonic())
-        for text in lines:
+        # Called by rich's drawing thread under rich's own lock, which a thread that prints a line waits for while it
+        # holds ours: taking ours here would be a deadlock. `lines` works on copies instead.
+        for text in self.lines(time.monotonic()):
             yield Text(text, no_wrap=True, overflow="ellipsis")
 
     def lines(self, now: float) -> list[str]:
@@ -95,7 +95,7 @@ class Display:
         if left is not None:
             head += f", about {duration(left)} left"
         shown = [head]
-        for step, since in self._running.items():
+        for step, since in list(self._running.items()):
             text = f"  {step}  {duration(now - since)}"
             done, total = self._samples.get(step, (0, 0))
             if done and now > since:
@@ -105,11 +105,12 @@ class Display:
 
     def _seconds_left(self, now: float) -> float | None:
         """Estimate from what the running steps took when they last ran, else from the steps done so far."""
-        known = {step: self._usual[step] for step in self._running}
+        running = dict(self._running)  # a copy: other threads add and remove steps meanwhile
+        known = {step: self._usual.get(step) for step in running}
         done = len(self._closed)
         if self._total and done / self._total >= LEAST_DONE_FOR_ESTIMATE:
             return (now - self._begun) / done * max(self._total - done, 0)
-        return remaining(known, self._running, now) if self._total - done <= len(self._running) else None
+        return remaining(known, running, now) if self._total - done <= len(running) else None
 
 
 def remaining(known: Mapping[str, float | None], since: Mapping[str, float], now: float) -> float | None:

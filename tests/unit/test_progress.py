@@ -1,6 +1,7 @@
 """What a terminal shows while a build runs."""
 
 import io
+import os
 import subprocess
 import sys
 import time
@@ -65,3 +66,42 @@ def test_progress_is_told_a_few_times_a_second_and_to_nobody_without_a_listener(
 def test_rich_is_not_imported_before_a_step_starts() -> None:
     code = "import sys, io, quantbuild.progress as p; p.Display(io.StringIO()); sys.exit('rich' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+STRESS = """
+import faulthandler, io, threading
+import quantbuild.progress as progress
+faulthandler.dump_traceback_later(30, exit=True)
+progress.REFRESH_PER_SECOND = 500
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True  # rich draws from a thread of its own on a terminal only
+
+shown = progress.Display(Terminal())
+shown.planned(1600)
+
+def work(thread):
+    for number in range(200):
+        step = f"step:{thread}/{number}"
+        shown.started(step, 1.0)
+        shown.progressed(step, number, 200)
+        shown.line(step)
+        shown.closed(step)
+
+threads = [threading.Thread(target=work, args=(thread,), daemon=True) for thread in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+shown.stop()
+print("finished")
+"""
+
+
+def test_many_threads_and_the_drawing_thread_do_not_wait_for_each_other_for_ever() -> None:
+    """The drawing thread holds rich's lock when it asks for the lines; a thread that prints one holds ours."""
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    command = [sys.executable, "-c", STRESS]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.stdout.strip() == "finished", done.stderr
