@@ -300,12 +300,11 @@ class Build:
         ]
 
     def rests_on(self, step_id: str) -> list[str]:
-        """Return the paths that a finished step's freshness rests on: record, outputs and the user's inputs."""
+        """Return the paths that a finished step's freshness rests on: record, outputs and every input."""
         outcome = self.outcomes[step_id]
         step = self.step(step_id)
         outputs = [] if outcome.result is None else [output.path for output in outcome.result.outputs.values()]
-        given = [given.path for given in step.inputs.values() if given.step is None]
-        return [record_path(step), *outputs, *given]
+        return [record_path(step), *outputs, *(given.path for given in step.inputs.values())]
 
     def devices_used(self) -> list[tuple[str, bytes, Mapping[str, str]]]:
         """Return runner, options (JSON) and fingerprint of each device that a planned step runs on."""

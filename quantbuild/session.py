@@ -134,6 +134,8 @@ class Session:
         Raises:
             OSError: the state could not be written.
         """
+        if self._is_unpublished():
+            self.build  # noqa: B018 - it finds the same steps up to date, and publishes what they made
         if self._build is None:
             assert self._standing is not None
             gates = self._standing.snapshot.failed_gates if "check" in self._stood else ()
@@ -154,12 +156,32 @@ class Session:
         self._write_last_run(ending, steps)
         return ending
 
+    def _is_unpublished(self) -> bool:
+        """Whether a variant was asked for without `dist` while dist/ is not what the last build published."""
+        asked_for = any(step.startswith("quantize:") for step in self._stood) and "dist" not in self._stood
+        return self._standing is not None and asked_for and not self._standing.stands("dist")
+
     def _write_last_run(self, ending: Ending, steps: list[dict[str, Any]]) -> None:
         content = {"schema": 1, **ending.counts, "failed_gates": ending.failed_gates, "steps": steps}
         target = self.root / LAST_RUN
         aside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
         aside.write_bytes(msgspec.json.encode(content) + b"\n")
         aside.replace(target)
+
+    def _carry_over(
+        self, old: Snapshot, settled: set[str], steps: dict[str, list[str]], files: dict[str, File]
+    ) -> None:
+        """Add the steps that this build left alone, but for those that rest on a file which is no longer what it was.
+
+        A sub-task may have made an input of theirs anew: they are stale, and nothing of their own shows it.
+        """
+        for step_id, places in old.steps.items():
+            rested_on = [old.files[place] for place in places]
+            same = all(files.get(file.path, file).sha256 == file.sha256 for file in rested_on)
+            if step_id not in settled and same:
+                steps[step_id] = [file.path for file in rested_on]
+                for file in rested_on:
+                    files.setdefault(file.path, file)
 
     def _keep_standing(self, build: Build) -> None:
         """Keep a snapshot of the steps that this build found or made up to date, and of earlier ones that it left."""
@@ -170,12 +192,7 @@ class Session:
         files: dict[str, File] = {}
         steps: dict[str, list[str]] = {}
         tools: dict[str, str] = {}
-        if old is not None:
-            files |= {file.path: file for file in old.files}
-            steps |= {step_id: [old.files[place].path for place in places] for step_id, places in old.steps.items()}
-            tools |= old.tools
         for step_id, outcome in build.outcomes.items():
-            steps.pop(step_id, None)
             if outcome.result is None:
                 continue
             paths = build.rests_on(step_id)
@@ -189,6 +206,9 @@ class Session:
                 for path, digest in known.items()
                 if digest is not None
             }
+        if old is not None:
+            tools = {**old.tools, **tools}
+            self._carry_over(old, set(build.outcomes), steps, files)
         used = sorted({path for paths in steps.values() for path in paths})
         places = {path: place for place, path in enumerate(used)}
         check = build.outcomes.get("check")

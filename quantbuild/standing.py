@@ -1,6 +1,6 @@
 """What stood at the end of the last build, so that a build with nothing to do need not plan.
 
-A snapshot keeps, by step, the files that its freshness rests on (record, outputs, the user's inputs) with their
+A snapshot keeps, by step, the files that its freshness rests on (record, outputs, every input) with their
 digests, and once for all what else enters a key: manifests, quantbuild's code, tool versions, CPU, devices. Where all
 of that is unchanged a step is up to date, since freshness is a pure function of nothing else. Anything that differs, or
 that cannot be told, sends the build through the manifests and the keys: a snapshot never makes a step run or a key.

@@ -102,6 +102,30 @@ def test_what_depends_on_a_step_that_was_built_alone_is_built_after_it(light: Wo
     assert light.steps("up_to_date") == {"convert:m", "quantize:m/a"}
 
 
+def test_a_snapshot_from_before_a_killed_build_makes_nothing_stale_stand(light: Workspace) -> None:
+    """A build killed after a step leaves the record of that step and the snapshot of the build before."""
+    light.doit()
+    snapshot = light.root / "build/.state/standing.msgpack"
+    old = snapshot.read_bytes()
+    write_light(light.root, seed=5)
+    light.doit("convert:m")
+    snapshot.write_bytes(old)
+    light.doit("convert:m")
+    assert light.steps("executed") == set()
+    light.doit("quantize:m/a")
+    assert light.steps("executed") == {"quantize:m/a"}
+
+
+@pytest.mark.parametrize("task", ["quantize:m/a", "evaluate:m/a"])
+def test_a_task_alone_repairs_dist_where_nothing_else_changed(light: Workspace, task: str) -> None:
+    light.doit()
+    light.doit()
+    before = light.files("dist")
+    (light.root / "dist/m/a.tflite").unlink()
+    light.doit(task)
+    assert light.files("dist") == before
+
+
 @pytest.mark.parametrize("task", ["quantize:m/a", "evaluate:m/a"])
 def test_a_task_alone_repairs_what_it_published(built: Workspace, task: str) -> None:
     before = built.files("dist")
