@@ -22,6 +22,7 @@ from quantbuild.outcome import Outcome, Status
 from quantbuild.plan import plan, plug_in, record_path
 from quantbuild.record import RECORD_SCHEMA, Failure, Record, Result, RunFacts, read_record, write_record
 from quantbuild.session import STATE_FOLDER
+from quantbuild.standing import RestsOn
 from quantbuild.step import Step
 from quantbuild.tools import cpu, versions
 from quantbuild.watcher import Watcher
@@ -299,12 +300,14 @@ class Build:
             for outcome in sorted(self.outcomes.values(), key=lambda outcome: outcome.step)
         ]
 
-    def rests_on(self, step_id: str) -> list[str]:
+    def rests_on(self, step_id: str) -> RestsOn[str]:
         """Return the paths that a finished step's freshness rests on: record, outputs and every input."""
         outcome = self.outcomes[step_id]
         step = self.step(step_id)
         outputs = [] if outcome.result is None else [output.path for output in outcome.result.outputs.values()]
-        return [record_path(step), *outputs, *(given.path for given in step.inputs.values())]
+        given = [given.path for given in step.inputs.values() if given.step is None]
+        made = [given.path for given in step.inputs.values() if given.step is not None]
+        return RestsOn([record_path(step), *outputs, *given], made)
 
     def devices_used(self) -> list[tuple[str, bytes, Mapping[str, str]]]:
         """Return runner, options (JSON) and fingerprint of each device that a planned step runs on."""

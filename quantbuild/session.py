@@ -15,13 +15,16 @@ from quantbuild.standing import (
     SNAPSHOT_SCHEMA,
     Device,
     File,
+    RestsOn,
     Snapshot,
     Standing,
     Task,
+    encode_places,
     facts,
     installed_stamp,
     manifest_files,
     read_standing,
+    rested,
     write_snapshot,
 )
 
@@ -169,19 +172,19 @@ class Session:
         aside.replace(target)
 
     def _carry_over(
-        self, old: Snapshot, settled: set[str], steps: dict[str, list[str]], files: dict[str, File]
+        self, old: Snapshot, settled: set[str], steps: dict[str, RestsOn[str]], files: dict[str, File]
     ) -> None:
         """Add the steps that this build left alone, but for those that rest on a file which is no longer what it was.
 
         A sub-task may have made an input of theirs anew: they are stale, and nothing of their own shows it.
         """
-        for step_id, places in old.steps.items():
-            rested_on = [old.files[place] for place in places]
-            same = all(files.get(file.path, file).sha256 == file.sha256 for file in rested_on)
+        for step_id, rested_on in rested(old).items():
+            old_files = [old.files[place] for place in (*rested_on.own, *rested_on.made)]
+            same = all(files.get(file.path, file).sha256 == file.sha256 for file in old_files)
             if step_id not in settled and same:
-                steps[step_id] = [file.path for file in rested_on]
-                for file in rested_on:
-                    files.setdefault(file.path, file)
+                own, made = ([old.files[place].path for place in part] for part in rested_on)
+                steps[step_id] = RestsOn(own, made)
+                files |= {file.path: files.get(file.path, file) for file in old_files}
 
     def _keep_standing(self, build: Build) -> None:
         """Keep a snapshot of the steps that this build found or made up to date, and of earlier ones that it left."""
@@ -190,16 +193,16 @@ class Session:
             return  # a manifest was edited while the build ran: what was planned is no longer what it says
         old = self._standing.snapshot if self._standing is not None else None
         files: dict[str, File] = {}
-        steps: dict[str, list[str]] = {}
+        steps: dict[str, RestsOn[str]] = {}
         tools: dict[str, str] = {}
         for step_id, outcome in build.outcomes.items():
             if outcome.result is None:
                 continue
-            paths = build.rests_on(step_id)
-            known = {path: self.digests.digest(path) for path in paths}
+            rests_on = build.rests_on(step_id)
+            known = {path: self.digests.digest(path) for path in (*rests_on.own, *rests_on.made)}
             if None in known.values():
                 continue
-            steps[step_id] = paths
+            steps[step_id] = rests_on
             tools |= outcome.result.preimage["tools"]
             files |= {
                 path: File(path, digest.sha256, self.digests.believed_stamp(path))
@@ -209,7 +212,7 @@ class Session:
         if old is not None:
             tools = {**old.tools, **tools}
             self._carry_over(old, set(build.outcomes), steps, files)
-        used = sorted({path for paths in steps.values() for path in paths})
+        used = sorted({path for rests_on in steps.values() for path in (*rests_on.own, *rests_on.made)})
         places = {path: place for place, path in enumerate(used)}
         check = build.outcomes.get("check")
         gates = tuple(build.failed_gates()) if check is not None or old is None else old.failed_gates
@@ -222,7 +225,8 @@ class Session:
             devices=tuple(Device(runner, options, dict(found)) for runner, options, found in build.devices_used()),
             manifests=manifests,
             tasks=planned_tasks(build),
-            steps={step_id: tuple(places[path] for path in paths) for step_id, paths in steps.items()},
+            steps={step: tuple(places[path] for path in found.own) for step, found in steps.items()},
+            made_inputs=encode_places({s: tuple(places[path] for path in found.made) for s, found in steps.items()}),
             files=tuple(files[path] for path in used),
             failed_gates=gates,
         )

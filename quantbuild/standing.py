@@ -11,9 +11,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,7 +21,7 @@ from quantbuild.code import package_stamp
 from quantbuild.digests import Digests, Stamp, sha256_of_bytes
 from quantbuild.tools import cpu, version
 
-SNAPSHOT_SCHEMA = 1
+SNAPSHOT_SCHEMA = 2
 MANIFEST_FOLDER = "manifests"
 
 
@@ -39,6 +39,16 @@ class Device(msgspec.Struct, frozen=True, array_like=True):
     runner: str
     options: bytes
     fingerprint: dict[str, str]
+
+
+Place = TypeVar("Place")
+
+
+class RestsOn(NamedTuple, Generic[Place]):
+    """What a step's freshness rests on: what is its own (record, outputs, the user's inputs), and what others made."""
+
+    own: Sequence[Place]
+    made: Sequence[Place]
 
 
 class File(msgspec.Struct, frozen=True, array_like=True):
@@ -61,7 +71,9 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     manifests: tuple[File, ...]
     tasks: tuple[Task, ...]
     steps: dict[str, tuple[int, ...]]
-    """The files each step rests on, as places in `files`."""
+    """The files each step rests on by itself (record, outputs, the user's inputs), as places in `files`."""
+    made_inputs: bytes
+    """The same for the inputs that other steps made, encoded: a build with nothing to do has no use for them."""
     files: tuple[File, ...]
     failed_gates: tuple[dict[str, Any], ...]
 
@@ -108,6 +120,17 @@ def same_content(file: File, digests: Digests) -> bool:
     except OSError:  # unreadable: the build proper says so, with the step's name
         return False
     return digest is not None and digest.sha256 == file.sha256
+
+
+def rested(snapshot: Snapshot) -> dict[str, RestsOn[int]]:
+    """Return what each step of a snapshot rests on, as places in its files."""
+    made = msgspec.msgpack.decode(snapshot.made_inputs, type=dict[str, tuple[int, ...]])
+    return {step: RestsOn(own, made[step]) for step, own in snapshot.steps.items()}
+
+
+def encode_places(places: dict[str, tuple[int, ...]]) -> bytes:
+    """Encode a snapshot's `made_inputs`."""
+    return msgspec.msgpack.encode(places)
 
 
 def read_standing(path: Path, digests: Digests) -> Standing | None:
