@@ -92,6 +92,12 @@ def _convert_parameters(model: Model) -> dict[str, Any]:
     return parameters
 
 
+def _source_tools(model: Model) -> tuple[str, ...]:
+    """Return what a source reads this very file with, besides what it reads every file with."""
+    tools = getattr(plug_in("sources", model.source), "tools", None)
+    return () if tools is None else tuple(tools(model.path))
+
+
 def _source_files(model: Model, role: str) -> dict[str, Input]:
     """Return the files a model is read from: `role` for the first, `role`.1 and on for the others."""
     files: list[str] = plug_in("sources", model.source).files(model.path, model.inputs)
@@ -110,7 +116,7 @@ def _convert(model: Model) -> Step:
             "description": description_path(model.name, FLOAT32),
         },
         code=(f"quantbuild.sources.{model.source}", PROBE_MODULE),
-        tools=_tools(source, *RUNTIME_TOOLS),
+        tools=tuple(sorted({*_tools(source, *RUNTIME_TOOLS), *_source_tools(model)})),
     )
 
 
@@ -169,7 +175,7 @@ def _quantize(workspace: Workspace, model: Model, variant: Variant, needed: froz
         inputs |= {**_source_files(model, "source"), **files}
         code += [f"quantbuild.sources.{model.source}", f"quantbuild.datasets.{dataset.loader}"]
         loader, source = plug_in("datasets", dataset.loader), plug_in("sources", model.source)
-        tools = tuple(sorted({*tools, *_tools(loader), *_tools(source)}))
+        tools = tuple(sorted({*tools, *_tools(loader), *_tools(source), *_source_tools(model)}))
     return Step(
         id=artifact_step(model.name, variant.name),
         action="quantize",

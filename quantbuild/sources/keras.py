@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from quantbuild.tflite.conversion import Prepared
 
-TOOLS: tuple[str, ...] = ("tensorflow", "keras", "tf_keras", "h5py", "ai-edge-litert", "flatbuffers", "numpy")
+TOOLS: tuple[str, ...] = ("tensorflow", "keras", "ai-edge-litert", "flatbuffers", "numpy")
 WORKER = "tensorflow"
 
 REMEDY = 'save it with model.save("model.keras") under Keras 3, or model.export("folder") and source = "saved_model"'
@@ -23,6 +23,11 @@ def files(path: str, inputs: Sequence[str]) -> list[str]:
     """Return the model's file."""
     del inputs
     return [path]
+
+
+def tools(path: str) -> tuple[str, ...]:
+    """Return what reads the file at `path` besides TOOLS: the legacy readers never see a .keras file."""
+    return legacy_keras.TOOLS if legacy_keras.is_named_hdf5(path) else ()
 
 
 def convert(job: Job) -> bytes:
@@ -120,6 +125,9 @@ def _load(path: str) -> Any:
     if Path(path).is_dir():
         raise StepError('it is a folder, not a .keras file; use source = "saved_model" for a SavedModel')
     if legacy_keras.is_hdf5(path):
+        if not legacy_keras.is_named_hdf5(path):
+            name = Path(path).with_suffix(".h5").name
+            raise StepError(f"it is a legacy HDF5 model under another name; name it {name}")
         return legacy_keras.load(path)
     if not zipfile.is_zipfile(path):
         raise StepError(f"it is no .keras file (a zip archive that Keras 3 writes); {REMEDY}")

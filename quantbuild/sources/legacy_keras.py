@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from quantbuild.tflite.conversion import Prepared
 
+TOOLS = ("tf_keras", "h5py")
+SUFFIXES = (".h5", ".hdf5")
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
+
+
+def is_named_hdf5(path: str) -> bool:
+    """Whether the name says that it is such a file: what the plan knows of it."""
+    return path.lower().endswith(SUFFIXES)
 
 
 def is_hdf5(path: str) -> bool:

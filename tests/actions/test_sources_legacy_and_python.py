@@ -180,3 +180,12 @@ def test_what_is_wrong_with_a_function_is_one_plain_line(workspace: Path, functi
     with pytest.raises(StepError, match=message) as caught:
         from_python(workspace, function)
     assert "\n" not in str(caught.value)
+
+
+def test_an_h5_under_another_name_is_refused_since_its_key_would_not_know_the_reader(
+    legacy: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    path = tmp_path / "old.keras"
+    path.write_bytes(legacy[0].read_bytes())
+    with pytest.raises(StepError, match=r"HDF5.*name it old\.h5"):
+        converted(tmp_path / "out", {"model": path}, source="keras")

@@ -47,3 +47,13 @@ def test_every_step_comes_after_what_it_needs(tmp_path: Path) -> None:
         assert set(step.needs) <= seen
         assert {given.step for given in step.inputs.values()} - {None} <= set(step.needs)
         seen.add(step.id)
+
+
+def test_the_legacy_reader_is_in_the_key_of_a_legacy_file_alone(tmp_path: Path) -> None:
+    """Installing tf_keras must not convert a .keras model anew: it is never read with it."""
+    (tmp_path / "manifests").mkdir()
+    model = '[model.{0}]\nsource = "keras"\npath = "m.{0}"\n[model.{0}.variant.v]\nscheme = "float16"\n'
+    (tmp_path / "manifests" / "m.toml").write_text("schema = 1\n" + model.format("keras") + model.format("h5"))
+    tools = {step.id: step.tools for step in plan(load(tmp_path, environ={}, check_files=False))}
+    assert "tf_keras" in tools["convert:h5"]
+    assert "tf_keras" not in tools["convert:keras"]
