@@ -28,7 +28,8 @@ import numpy as np
 
 from quantbuild.tflite import graph, instrumentation
 from quantbuild.tflite.calibration import calibrate
-from quantbuild.tflite.readers import AllTensors, Feed, InGraph
+from quantbuild.tflite.feeding import Feed
+from quantbuild.tflite.readers import AllTensors, InGraph
 from quantbuild.tflite.runtime import open_interpreter
 
 MODEL = "MobileNetV2, 224x224, untrained, batch norms fitted to one image"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from quantbuild import closing
+from quantbuild import closing, dist
 from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
@@ -23,13 +24,12 @@ from quantbuild.plan import plan, plug_in, record_path
 from quantbuild.record import RECORD_SCHEMA, Failure, Record, Result, RunFacts, read_record, write_record
 from quantbuild.session import STATE_FOLDER
 from quantbuild.standing import RestsOn
-from quantbuild.step import Step
+from quantbuild.step import Step, file_name
 from quantbuild.tools import cpu, versions
 from quantbuild.watcher import Watcher
 from quantbuild.workers import WorkerPool
 
 LOG_FOLDER = "build/.logs"
-SCRATCH_FOLDER = "build/.scratch"
 
 
 class Build:
@@ -61,6 +61,7 @@ class Build:
         self.execution = Execution(
             self.root, digests=digests, machine=self.machine, pool=self.pool, cache=self.cache, watcher=watcher
         )
+        self._stopping = False
         self._pending: dict[str, Pending] = {}
         self._made: dict[str, str] = {}
 
@@ -100,7 +101,7 @@ class Build:
             self._note_made(record.result)
             self._close(Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons))
             return True
-        self._pending[step.id] = Pending(preimage, key, reasons, record.run.seconds if record is not None else None)
+        self._pending[step.id] = Pending(preimage, key, reasons, record.usual_seconds if record is not None else None)
         return False
 
     def preimage(self, step: Step) -> dict[str, Any]:
@@ -133,6 +134,12 @@ class Build:
         """Return why a step that `settle` left open must run."""
         return self._pending[step_id].reasons
 
+    def usual_seconds(self, step_id: str) -> float | None:
+        """Return what a step took when it was last done here; None where that is not known, as of the closing steps."""
+        step = self.steps.get(step_id)
+        record = read_record(self.root / record_path(step)) if step is not None else None
+        return record.usual_seconds if record is not None else None
+
     def _digest_of_input(self, step: Step, path: str) -> Digest:
         digest = self.digests.digest(path)
         if digest is None:
@@ -159,6 +166,7 @@ class Build:
 
         Everything is written aside, checked and renamed; the old record goes first and the new one comes last.
         """
+        self._stand_still_if_stopping()
         if step.id not in self._pending and self.settle(step):
             outcome = self.outcomes[step.id]
             if not forced or outcome.status != "up_to_date":
@@ -166,7 +174,9 @@ class Build:
             preimage = self.preimage(step)
             self._pending[step.id] = Pending(preimage, key_of(preimage), (FORCED,))
         pending = self._pending.pop(step.id)
-        log = f"{LOG_FOLDER}/{step.id.replace(':', '.').replace('/', '.')}.log"
+        if forced and not pending.asked_for:
+            pending = msgspec.structs.replace(pending, reasons=(*pending.reasons, FORCED))
+        log = f"{LOG_FOLDER}/{file_name(step.id)}.log"
         clock = Clock(pending.usual_seconds)
         began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:
@@ -203,11 +213,25 @@ class Build:
             self._told.add(text)
             self._watcher.warned(text)
 
+    def stop(self) -> None:
+        """End the workers. A step in flight has no outcome then: the process ends before anything is made of it."""
+        self._stopping = True
+        self.pool.close()
+
+    def _stand_still_if_stopping(self) -> None:
+        """Hold this thread for good in a build that is stopped: a worker that we killed is no failed step.
+
+        Going on would keep a failure that was none, and take the step's artifact out of dist/.
+        """
+        if self._stopping:
+            threading.Event().wait()
+
     # Outcomes ------------------------------------------------------------------------------------------------------
 
     def _fail(
         self, step: Step, error: BaseException, *, pending: Pending, log: str | None, seconds: float, began: str
     ) -> None:
+        self._stand_still_if_stopping()
         message = _one_line(error).removeprefix(f"{step.id}: ")
         texts = tuple(reason.text() for reason in pending.reasons)
         log = log if log is not None and (self.root / log).exists() else None
@@ -260,8 +284,16 @@ class Build:
         return None if look.explain("check") else look.outcomes["check"].result
 
     def publish_partly(self) -> None:
-        """Bring dist/ in line for the variants that this build touched, where the dist step was not asked for."""
+        """Bring dist/ in line for the variants that this build touched, where the dist step was not asked for.
+
+        What failed goes in any case: to the dist step, a file that it did not publish is none.
+        """
         touched = {name for name in self.outcomes if name.startswith("quantize:")}
+        for name in touched:
+            if not self.outcomes[name].done:
+                model, _, variant = name.removeprefix("quantize:").partition("/")
+                for path in dist.files_of(model, variant, self.workspace.models[model].shipped()):
+                    (self.root / path).unlink(missing_ok=True)
         if not touched or "dist" in self.outcomes:
             return
         step = closing.dist_step(self.workspace, self.steps, self.outcomes, self.verdicts())

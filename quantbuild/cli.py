@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from quantbuild import __version__
-from quantbuild.errors import EXIT_DONE, EXIT_FAILED, QuantbuildError, UsageError
+from quantbuild.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, QuantbuildError, UsageError
 
 EPILOG = "exit codes: 0 done; 1 a step or a gate failed; 2 manifest or usage error"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return its exit code. A user's mistake is one clear message and no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal cannot show is escaped
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     command: Callable[[argparse.Namespace], int] = options.command
     try:
@@ -77,8 +82,11 @@ def init_command(options: argparse.Namespace) -> int:
 
     folder = Path(options.folder)
     made = starter.create(folder)
-    print(f"wrote {', '.join(made)}" + ("" if options.folder == "." else f" into {folder}"))
-    enter = "" if options.folder == "." else f"cd {options.folder} && "
+    here = folder.resolve() == Path.cwd()
+    print(f"wrote {', '.join(made)}" + ("" if here else f" into {folder}"))
+    if ".gitignore" not in made:
+        print(f"kept your .gitignore; it should ignore {' and '.join(starter.IGNORED.split())}")
+    enter = "" if here else f"cd {shlex.quote(options.folder)} && "
     print(f"next: {enter}doit report")
     return EXIT_DONE
 
@@ -152,14 +160,15 @@ def _meant(name: str, known: Sequence[str]) -> str:
 
 
 def doctor_command(options: argparse.Namespace) -> int:
-    """Print what is there and what is missing; 1 where something that is needed is missing."""
-    from quantbuild.doctor import examine
+    """Print what is there and what is missing: 1 where something needed is missing, 2 where a manifest is broken."""
+    import msgspec
 
-    root = Path.cwd()
-    findings = examine(root, _workspace_here(root), deep=options.deep)
+    from quantbuild.doctor import diagnose
+
+    diagnosis = diagnose(Path.cwd(), deep=options.deep)
+    findings, errors = diagnosis.findings, diagnosis.manifest_errors
     if options.json:
-        rows = [{"part": f.part, "name": f.name, "value": f.value, "problem": f.problem} for f in findings]
-        print(json.dumps({"schema": 1, "findings": rows}, indent=1))
+        print(json.dumps({"schema": 1, **msgspec.to_builtins(diagnosis)}, indent=1, ensure_ascii=False))
     else:
         width = max(len(finding.name) for finding in findings)
         part = None
@@ -169,6 +178,10 @@ def doctor_command(options: argparse.Namespace) -> int:
                 print(part)
             problem = f"  <- {finding.problem}" if finding.problem else ""
             print(f"  {finding.name:<{width}}  {finding.value}{problem}")
+        for line in errors:
+            print(line, file=sys.stderr)
+    if errors:
+        return EXIT_USAGE
     return EXIT_FAILED if any(finding.problem for finding in findings) else EXIT_DONE
 
 

@@ -140,7 +140,8 @@ def _reported_steps(outcomes: Outcomes) -> list[dict[str, Any]]:
         {
             "id": outcome.step,
             "outcome": outcome_words.get(outcome.status, "done"),
-            "reason": "; ".join(outcome.reasons),
+            # A step that fails again does so because it failed before, which changes nothing of the page.
+            "reason": "; ".join(outcome.reasons) if outcome.done else "",
             "message": outcome.message,
         }
         for outcome in sorted(outcomes.values(), key=lambda outcome: outcome.step)

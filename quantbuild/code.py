@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from quantbuild import aside
 from quantbuild.digests import sha256_of_bytes, sha256_of_file
 
 PACKAGE = "quantbuild"
@@ -61,9 +62,7 @@ class CodeDigests:
         """Write the cache if a module was read anew."""
         if not self._changed:
             return
-        aside = self._cache_file.with_name(f"{self._cache_file.name}.{os.getpid()}.tmp")
-        aside.write_bytes(msgspec.msgpack.encode(self._known))
-        aside.replace(self._cache_file)
+        aside.replace(self._cache_file, msgspec.msgpack.encode(self._known))
         self._changed = False
 
     def _module(self, name: str) -> _Module | None:

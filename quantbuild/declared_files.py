@@ -2,8 +2,8 @@
 
 A step's key covers the files that the manifest declares. Code that read another one would give results that no key
 knows of, so reading it is an error while the guard is on. The guard is an audit hook (PEP 578): it sees whatever
-Python opens (`open`, `os.open`, `numpy.load`, imports, …), not what a C library opens by itself (h5py, TensorFlow's
-readers, soundfile given a path) nor what a child process does; docs/manifest.md says so.
+Python opens (`open`, `os.open`, `numpy.load`, `sqlite3`, imports, …), not what a C library opens by itself (h5py,
+TensorFlow's readers, soundfile given a path) nor what a child process does; docs/manifest.md says so.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from quantbuild.errors import StepError
 
@@ -181,15 +182,51 @@ def _install_hook() -> None:
 
 
 def _hook(event: str, arguments: tuple[Any, ...]) -> None:
-    if _active is None or event != "open":
+    if _active is None:
         return
-    path, _, flags = arguments
-    if not isinstance(path, str | bytes | os.PathLike):
-        return  # a descriptor that is open already
+    if event == "open":
+        path, mode, flags = arguments
+        if isinstance(path, int) or not _reads(flags):
+            return  # a descriptor was checked when it was opened
+        for place in _meant(os.fsdecode(path), by_os_open=mode is None):
+            if not os.path.isdir(place):  # noqa: PTH112 - a text is at hand, and this runs for every file opened
+                _active.check(place)
+    elif event == "sqlite3.connect":
+        database = os.fsdecode(arguments[0])
+        if database not in ("", ":memory:"):
+            _active.check(unquote(urlsplit(database).path) if database.startswith("file:") else database)
+
+
+def _reads(flags: int) -> bool:
+    """Whether a file opened so gives what it held before."""
     only_written = (flags & (os.O_WRONLY | os.O_RDWR)) == os.O_WRONLY
+    new = os.O_CREAT | os.O_EXCL
     folder = flags & getattr(os, "O_DIRECTORY", 0)
-    if not only_written and not folder:
-        _active.check(os.fsdecode(path))
+    return not (only_written or folder or flags & os.O_TRUNC or flags & new == new)
+
+
+def _meant(path: str, *, by_os_open: bool) -> list[str]:
+    """Return the paths that an event's path can stand for.
+
+    `os.open` has `dir_fd`, which the event does not tell: `shutil.rmtree` and with it `TemporaryDirectory` name what
+    lies in a folder outside the root by its bare name. So a relative path is looked for in every open folder.
+    """
+    if not by_os_open or os.path.isabs(path):  # noqa: PTH117 - as above
+        return [path]
+    places = [path, *(os.path.join(folder, path) for folder in _open_folders())]  # noqa: PTH118 - as above
+    return [place for place in places if os.path.lexists(place)] or [path]
+
+
+def _open_folders() -> list[str]:
+    """Return the folders this process has descriptors of; none where there is no /proc."""
+    found = []
+    with contextlib.suppress(OSError):
+        for number in os.listdir("/proc/self/fd"):  # noqa: PTH208 - as above
+            with contextlib.suppress(OSError):
+                folder = os.readlink(f"/proc/self/fd/{number}")  # noqa: PTH115 - as above
+                if os.path.isdir(folder):  # noqa: PTH112 - as above
+                    found.append(folder)
+    return found
 
 
 def _spellings(path: str) -> tuple[str, str]:

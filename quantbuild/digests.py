@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from quantbuild import aside
+
 # Linux stamps files with the kernel's tick (1 to 10 ms); twice the coarsest is safe and still cheap.
 RACY_WINDOW_NS = 20_000_000
 CACHE_SCHEMA = 1
@@ -111,7 +113,8 @@ class Digests:
         """Return the stamp of every file at or below `path`, to see whether a step's input was edited while it ran."""
         full = Path(self._root, path)
         if full.is_dir():
-            return tuple((name, _stamp(os.stat(full / name))) for name in _walk(str(full)))  # noqa: PTH116
+            # A dangling link is no content, as in `digest`.
+            return tuple((name, _stamp((full / name).stat())) for name in _walk(str(full)) if (full / name).exists())
         try:
             return (("", _stamp(full.stat())),)
         except (FileNotFoundError, NotADirectoryError):
@@ -138,9 +141,7 @@ class Digests:
             return
         data = msgspec.msgpack.encode(_CacheFile(schema=CACHE_SCHEMA, files=dict(self._entries)))
         self._cache_file.parent.mkdir(parents=True, exist_ok=True)
-        aside = self._cache_file.with_name(f"{self._cache_file.name}.{os.getpid()}.tmp")
-        aside.write_bytes(data)
-        aside.replace(self._cache_file)
+        aside.replace(self._cache_file, data)
         self._changed = False
 
     def _file(self, path: str, full: str, status: os.stat_result) -> Digest:

@@ -7,12 +7,11 @@ not stand (a failed variant's old file) is removed.
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from quantbuild import aside
 from quantbuild.digests import sha256_of_bytes, sha256_of_file
 
 LOCK_PATH = "dist/quantbuild.lock.json"
@@ -34,6 +33,13 @@ def contract_file(name: str) -> str:
 def shipped_file(model: str, purpose: str) -> str:
     """Return where a shipped artifact is published; purpose `default` is the plain model.tflite."""
     return f"dist/{model}/model.tflite" if purpose == "default" else f"dist/{model}/model.{purpose}.tflite"
+
+
+def files_of(model: str, variant: str, shipped: Mapping[str, str]) -> list[str]:
+    """Return the files in dist/ that hold a variant; `shipped` is the model's variants by purpose."""
+    name = f"{model}/{variant}"
+    purposes = [purpose for purpose, ships in shipped.items() if ships == variant]
+    return [artifact_file(name), contract_file(name), *(shipped_file(model, purpose) for purpose in purposes)]
 
 
 def contract(description: Mapping[str, Any], said: Mapping[str, Any], labels_sha256: str | None, sha256: str) -> bytes:
@@ -81,12 +87,7 @@ def write_file(root: Path, path: str, content: bytes | Path) -> str:
     if target.is_file() and not target.is_symlink() and sha256_of_file(target) == data_sha256:
         return data_sha256
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-    if isinstance(content, bytes):
-        aside.write_bytes(content)
-    else:
-        shutil.copyfile(content, aside)
-    aside.replace(target)
+    aside.replace(target, content)
     return data_sha256
 
 

@@ -23,7 +23,7 @@ from quantbuild.freshness import FORCED, FORGOTTEN, Reason
 from quantbuild.machine import Machine
 from quantbuild.plan import plug_in
 from quantbuild.record import Output, Result
-from quantbuild.step import Job, Step
+from quantbuild.step import Job, Step, file_name
 from quantbuild.watcher import Watcher
 from quantbuild.workers import Kind, WorkerPool
 
@@ -154,7 +154,7 @@ class Execution:
     @contextlib.contextmanager
     def _scratch(self, step: Step) -> Iterator[Path]:
         """Give a step an empty folder on the file system of its outputs, and take it away after."""
-        scratch = self.root / SCRATCH_FOLDER / step.id.replace(":", ".").replace("/", ".")
+        scratch = self.root / SCRATCH_FOLDER / file_name(step.id)
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         try:
@@ -199,8 +199,11 @@ class Execution:
     @contextlib.contextmanager
     def _watched(self, job: Job, clock: Clock) -> Iterator[None]:
         self.watcher.started(job.step, clock.usual_seconds)
-        with clock.running():
-            yield
+        try:
+            with clock.running():
+                yield
+        finally:
+            self.watcher.paused(job.step)
 
     def _stamps(self, step: Step, pending: Pending) -> list[tuple[tuple[str, Stamp], ...]]:
         """Return the stamps of the user's files among the inputs, having made sure that they are what the key says."""

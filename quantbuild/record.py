@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
+
+from quantbuild import aside
 
 RECORD_SCHEMA = 1
 
@@ -53,6 +54,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     failure: Failure | None
     run: RunFacts
 
+    @property
+    def usual_seconds(self) -> float | None:
+        """What the step took when it was last done here; None where it failed, or was restored and not done."""
+        return self.run.seconds if self.result is not None and self.run.seconds > 0 else None
+
 
 _decoder = msgspec.json.Decoder(Record)
 
@@ -73,7 +79,5 @@ def read_record(path: str | Path) -> Record | None:
 def write_record(path: Path, record: Record) -> None:
     """Write `record` aside and rename it into place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     encoded = msgspec.json.format(msgspec.json.encode(record, order="sorted"), indent=1)
-    aside.write_bytes(encoded + b"\n")
-    aside.replace(path)
+    aside.replace(path, encoded + b"\n")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
+from quantbuild import aside
 from quantbuild.digests import Digests
+from quantbuild.errors import UsageError
 from quantbuild.standing import (
     SNAPSHOT_SCHEMA,
     Device,
@@ -56,61 +59,75 @@ def steps_of(task: str) -> tuple[str, ...]:
     return ("check", "dist") if task == "check" else (task,)
 
 
+def make_state_folder(root: Path) -> None:
+    """Make the folder that the state is kept in. Raises UsageError where it cannot be."""
+    try:
+        (root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{STATE_FOLDER}: {error.strerror}; quantbuild keeps its state under build/") from error
+
+
 class Session:
     """What one process does in one workspace. The build proper is made only when it is needed."""
 
     def __init__(self, root: Path, watcher: Watcher) -> None:
         self.root = root
         self._watcher = watcher
-        (root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+        make_state_folder(root)
         self._snapshot_path = root / STATE_FOLDER / "standing.msgpack"
         self.digests = Digests(root, root / STATE_FOLDER / "digests.msgpack")
         self._standing: Standing | None = read_standing(self._snapshot_path, self.digests)
         self._stood: dict[str, None] = {}
         self._expected: set[str] = set()
-        self._selected = 0
+        self._selected: Collection[str] = ()
         self._build: Build | None = None
+        self._planning = threading.RLock()
+        self._lock_file: IO[str] | None = None
         if self._standing is None:
             self.build  # noqa: B018 - a manifest's errors are to be told before doit goes on
 
     @property
     def build(self) -> Build:
-        """The build proper, planned from the manifests when first asked for.
+        """The build proper, planned from the manifests when first asked for, by whichever thread comes first.
 
         Raises:
             ManifestErrors: all that is wrong with the manifests.
         """
-        if self._build is None:
-            from quantbuild.build import Build
-            from quantbuild.manifest.loading import load
+        with self._planning:
+            return self._build or self._begin_build()
 
-            manifests = [(file.path, file.sha256) for file in manifest_files(self.digests)]
-            self._build = Build(load(self.root), self.digests, manifests=manifests, watcher=self._watcher)
-            self._build.machine.expect(self._expected)
-            self._watcher.planned(self._selected or len(self._build.steps))
-            for step_id in self._stood:  # in the order of needs, as doit asked
-                step = self._build.step(step_id)
-                if not self._build.settle(step):
-                    self._build.run(step)
-        return self._build
+    def _begin_build(self) -> Build:
+        from quantbuild.build import Build
+        from quantbuild.manifest.loading import load
+
+        manifests = [(file.path, file.sha256) for file in manifest_files(self.digests)]
+        build = self._build = Build(load(self.root), self.digests, manifests=manifests, watcher=self._watcher)
+        build.machine.expect(self._expected)
+        self._watcher.planned(self._selected, build.usual_seconds)
+        for step_id in self._stood:  # in the order of needs, as doit asked
+            step = build.step(step_id)
+            if not build.settle(step):
+                build.run(step)
+        return build
 
     def tasks(self) -> tuple[Task, ...]:
         """Return the doit tasks of this workspace, groups left out."""
         return self._standing.snapshot.tasks if self._standing is not None else planned_tasks(self.build)
 
-    def expect(self, steps: set[str], selected: int) -> None:
-        """Name the steps that benchmarks let go first, and say how many steps the run has to settle."""
+    def expect(self, steps: set[str], selected: Collection[str]) -> None:
+        """Name the steps that benchmarks let go first, and all that the run has to settle."""
         self._expected, self._selected = steps, selected
         if self._build is not None:
             self._build.machine.expect(steps)
-            self._watcher.planned(selected)
+            self._watcher.planned(selected, self._build.usual_seconds)
 
     def settle(self, task: str) -> bool:
         """Whether all steps of `task` are settled without running anything."""
         steps = steps_of(task)
-        if self._build is None and self._standing is not None and all(map(self._standing.stands, steps)):
-            self._stood.update(dict.fromkeys(steps))
-            return True
+        with self._planning:
+            if self._build is None and self._standing is not None and all(map(self._standing.is_settled, steps)):
+                self._stood.update(dict.fromkeys(steps))
+                return True
         return all(self.build.settle(self.build.step(step_id)) for step_id in steps)
 
     def run(self, task: str, *, forced: bool) -> None:
@@ -121,15 +138,16 @@ class Session:
 
     def take_lock(self, waiting: Callable[[str], None]) -> None:
         """Take the workspace's lock for the rest of this process."""
-        self._lock_file = (self.root / LOCK).open("a+", encoding="utf-8")
-        _lock(self._lock_file, waiting)
+        if self._lock_file is None:
+            self._lock_file = (self.root / LOCK).open("a+", encoding="utf-8")
+            _lock(self._lock_file, waiting)
 
     # The end -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Stop the workers."""
         if self._build is not None:
-            self._build.pool.close()
+            self._build.stop()
 
     def finish(self) -> Ending:
         """Publish what a sub-task made, keep the state; return what to tell.
@@ -160,16 +178,13 @@ class Session:
         return ending
 
     def _is_unpublished(self) -> bool:
-        """Whether a variant was asked for without `dist` while dist/ is not what the last build published."""
+        """Whether a variant was asked for without `dist`, and what stands in dist/ may not be it."""
         asked_for = any(step.startswith("quantize:") for step in self._stood) and "dist" not in self._stood
-        return self._standing is not None and asked_for and not self._standing.stands("dist")
+        return self._standing is not None and asked_for and not self._standing.is_settled("dist")
 
     def _write_last_run(self, ending: Ending, steps: list[dict[str, Any]]) -> None:
         content = {"schema": 1, **ending.counts, "failed_gates": ending.failed_gates, "steps": steps}
-        target = self.root / LAST_RUN
-        aside = target.with_name(f"{target.name}.{os.getpid()}.tmp")
-        aside.write_bytes(msgspec.json.encode(content) + b"\n")
-        aside.replace(target)
+        aside.replace(self.root / LAST_RUN, msgspec.json.encode(content) + b"\n")
 
     def _carry_over(
         self, old: Snapshot, settled: set[str], steps: dict[str, RestsOn[str]], files: dict[str, File]
@@ -185,6 +200,8 @@ class Session:
                 own, made = ([old.files[place].path for place in part] for part in rested_on)
                 steps[step_id] = RestsOn(own, made)
                 files |= {file.path: files.get(file.path, file) for file in old_files}
+        if "check" in old.steps and "check" not in steps and "dist" not in settled:
+            steps.pop("dist", None)  # the lock holds the check's verdicts
 
     def _keep_standing(self, build: Build) -> None:
         """Keep a snapshot of the steps that this build found or made up to date, and of earlier ones that it left."""

@@ -10,23 +10,27 @@ import atexit
 import contextlib
 import gc
 import inspect
+import io
 import os
 import signal
+import sqlite3
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from doit import Globals
+from doit.runner import MRunner, MThreadRunner, Runner
 
 from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError
 from quantbuild.machine import processors
-from quantbuild.session import GROUPS, STATE_FOLDER, Session, steps_of
+from quantbuild.session import CLOSING_DOCS, GROUPS, STATE_FOLDER, Session, make_state_folder, steps_of
 from quantbuild.standing import Task
 from quantbuild.watcher import Watcher
 
 if TYPE_CHECKING:
+    from quantbuild.build import Build
     from quantbuild.outcome import Outcome
     from quantbuild.progress import Display
 
@@ -48,6 +52,9 @@ def tasks() -> dict[str, Any]:
     """
     # A process of a second that holds thousands of small objects to its end: collecting garbage finds none.
     gc.set_threshold(200_000, 50, 50)
+    _answer_signals(lambda: None)
+    _print_whatever_the_terminal_knows()
+    _look_how_doit_runs()
     root = Path.cwd()
     try:
         _prepare_state(root)
@@ -82,14 +89,76 @@ def tasks() -> dict[str, Any]:
 
 
 def _prepare_state(root: Path) -> None:
-    """Make the state folder, and drop a database that sqlite would refuse with a traceback: it decides nothing."""
-    (root / STATE_FOLDER).mkdir(parents=True, exist_ok=True)
+    """Make the state folder, and drop a database that doit would refuse with a traceback: it decides nothing."""
+    make_state_folder(root)
     database = root / DATABASE
-    with contextlib.suppress(FileNotFoundError):
-        with database.open("rb") as file:
-            head = file.read(16)
-        if head and head != b"SQLite format 3\x00":
+    if database.is_file():
+        try:
+            with contextlib.closing(sqlite3.connect(database)) as connection:
+                connection.execute("SELECT count(*) FROM sqlite_master")
+        except sqlite3.OperationalError:
+            pass  # another build is writing it
+        except sqlite3.DatabaseError:
             database.unlink()
+
+
+def _answer_signals(end: Callable[[], None]) -> None:
+    """On Ctrl-C and SIGTERM call `end` and end the process: finished steps have their records, that in flight none."""
+
+    def interrupted(number: int, _frame: object) -> None:
+        end()
+        os.write(2, f"\nquantbuild: interrupted by {signal.Signals(number).name}; finished steps are kept\n".encode())
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
+
+
+def _print_whatever_the_terminal_knows() -> None:
+    """Write what the terminal's encoding lacks (an arrow, a name) as an escape: no line of text may end a build."""
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _look_how_doit_runs() -> None:
+    """Learn of -a, and refuse what would take exit code or outcomes from us: -r REPORTER, -P process and -s.
+
+    Nothing but the runner knows of these, and doit hands it to nobody.
+    """
+    run_all = Runner.run_all
+
+    def checked(runner: Runner, dispatcher: Any) -> Any:
+        if not isinstance(runner.reporter, Reporter):
+            _refuse("-r: another reporter would drop the exit code of failed steps; leave it out")
+        if isinstance(runner, MRunner) and not isinstance(runner, MThreadRunner):
+            _refuse("-P process: steps run in processes of their own already; leave it out, or use -P thread")
+        shell = runner.reporter.shell_of_this_run
+        closing = [task for task in shell.session.tasks() if task.name in CLOSING_DOCS]
+        if any(task.needs and not dispatcher.tasks[task.name].task_dep for task in closing):
+            _refuse("-s: check, dist and report are made of what the steps before them came to; leave it out")
+        shell.run_everything = runner.always_execute
+        _make_losing_the_database_harmless(runner.dep_manager)
+        return run_all(runner, dispatcher)
+
+    Runner.run_all = checked
+
+
+def _make_losing_the_database_harmless(manager: Any) -> None:
+    """Go on where doit's database cannot be written (a full disk): it decides nothing."""
+    close: Callable[[], None] = manager.close
+
+    def close_if_possible() -> None:
+        with contextlib.suppress(sqlite3.Error):
+            close()
+
+    manager.close = close_if_possible
+
+
+def _refuse(problem: str) -> NoReturn:
+    assert sys.__stderr__ is not None
+    sys.__stderr__.write(f"doit: {problem}\n")  # the reporter may have replaced sys.stderr
+    raise SystemExit(EXIT_USAGE)
 
 
 class Shell:
@@ -99,9 +168,11 @@ class Shell:
         self._printing = threading.Lock()
         self._display = _display()
         self.session = Session(root, Terminal(self._line, self._display))
-        self._stale: set[str] = set()
+        self.run_everything = False
+        """Whether doit was told to (-a)."""
         self._is_settled = _with_signature(self._settled)
         self._aborted = False
+        self._ending = False
 
     # Tasks ---------------------------------------------------------------------------------------------------------
 
@@ -131,33 +202,35 @@ class Shell:
 
     def _settled(self, task: str) -> bool:
         try:
-            settled = self.session.settle(task)
+            return self.session.settle(task)
         except QuantbuildError as error:
-            # A file that the manifests name was taken away since the last build.
-            sys.stderr.write(f"{error}\n")
-            self._aborted = True
-            raise SystemExit(error.exit_code) from None
-        if not settled:
-            self._stale.add(task)
-        return settled
+            self._abort(error)
+
+    def _abort(self, error: QuantbuildError) -> NoReturn:
+        """End the process: a file that the manifests name was taken away since the last build."""
+        sys.stderr.write(f"{error}\n")
+        self._aborted = True
+        raise SystemExit(error.exit_code) from None
 
     def _run(self, task: str) -> bool:
-        """Do a task's steps. doit calls it for a settled task only where it was told to run everything (-a)."""
-        self.session.run(task, forced=task not in self._stale)
+        """Do a task's steps. doit calls it for a settled task only where it was told to run everything."""
+        self.session.run(task, forced=self.run_everything)
         return True
 
     # Run -----------------------------------------------------------------------------------------------------------
 
     def begin(self, tasks: Mapping[str, Any], selected: Sequence[str]) -> None:
-        """Take the workspace's lock, answer signals by ending the workers, and let benchmarks come last."""
+        """Answer signals by ending the workers, take the workspace's lock, and let benchmarks come last."""
+        _answer_signals(self._end)
+        atexit.register(self.session.close)
+        self._take_lock()
+        early, steps = _reached(tasks, selected, {task.name for task in self.session.tasks()})
+        self.session.expect(early, steps)
+
+    def _take_lock(self) -> None:
         self.session.take_lock(
             lambda pid: self._line(f"quantbuild: another build runs in this workspace (pid {pid}); waiting for it")
         )
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._interrupted)
-        atexit.register(self.session.close)
-        early, steps = _reached(tasks, selected)
-        self.session.expect(early, steps)
 
     def finish(self) -> int:
         """Keep the state, print the closing lines; return the exit code."""
@@ -182,20 +255,25 @@ class Shell:
 
     def _line(self, text: str) -> None:
         # doit replaces sys.stdout while an action runs; the true one is written to, whole lines at a time.
-        if self._display is not None and self._display.line(text):
+        if not self._ending and self._display is not None and self._display.line(text):
             return
         with self._printing:
+            if self._ending:
+                return
             assert sys.__stdout__ is not None
-            sys.__stdout__.write(text + "\n")
-            sys.__stdout__.flush()
+            try:
+                sys.__stdout__.write(text + "\n")
+                sys.__stdout__.flush()
+            except BrokenPipeError:
+                # The reader (head, less) has had enough. The build goes on: what it is for are files and the exit code.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
 
-    def _interrupted(self, number: int, _frame: object) -> None:
-        """End the workers and the process at once: finished steps have their records, the one in flight has none."""
+    def _end(self) -> None:
+        """End the workers and the display at once; what their end makes of the steps in flight is told to nobody."""
+        self._ending = True
         self.session.close()
         if self._display is not None:
             self._display.stop()
-        os.write(2, f"\nquantbuild: interrupted by {signal.Signals(number).name}; finished steps are kept\n".encode())
-        os._exit(128 + number)
 
     # Cleaning ------------------------------------------------------------------------------------------------------
 
@@ -209,41 +287,58 @@ class Shell:
                     full.unlink()
 
     def _paths_of(self, task: str) -> list[str]:
+        from quantbuild import dist
         from quantbuild.plan import record_path
+        from quantbuild.record import read_record
 
+        build = self._build_to_alter()
         paths: list[str] = []
         for step_id in steps_of(task):
-            step = self.session.build.step(step_id)
-            paths += [*step.outputs.values(), record_path(step)]
-            if step_id.startswith("quantize:"):
-                name = step_id.removeprefix("quantize:")
-                paths += [f"dist/{name}.tflite", f"dist/{name}.json"]
-        return paths
+            step = build.step(step_id)
+            paths += step.outputs.values()
+            if step_id == "dist":  # it names one output and publishes what there is
+                record = read_record(self.session.root / record_path(step))
+                published = record.result.outputs if record is not None and record.result is not None else {}
+                paths += [*published, dist.DEPFILE_PATH]
+            elif step_id.startswith("quantize:"):
+                model, _, variant = step_id.removeprefix("quantize:").partition("/")
+                paths += dist.files_of(model, variant, build.workspace.models[model].shipped())
+            paths.append(record_path(step))
+        return list(dict.fromkeys(paths))
+
+    def _build_to_alter(self) -> Build:
+        """Return the build proper, with no other process at work in the workspace."""
+        self._take_lock()
+        try:
+            return self.session.build
+        except QuantbuildError as error:
+            self._abort(error)
 
     def observe_forget(self) -> None:
         """Give `doit forget` its meaning: what doit's database is told to drop loses its record too."""
         manager = Globals.dep_manager
         if manager is None:
             return
+        ours = {task.name for task in self.session.tasks()}
         remove: Callable[[str], None] = manager.remove
         remove_all: Callable[[], None] = manager.remove_all
 
         def forget(task: str) -> None:
-            self._forget(task)
+            if task in ours:  # neither a group nor a task of the user's own
+                self._forget(task)
             remove(task)
 
         def forget_all() -> None:
-            for task in self.session.tasks():
-                self._forget(task.name)
+            for task in ours:
+                self._forget(task)
             remove_all()
 
         manager.remove = forget
         manager.remove_all = forget_all
 
     def _forget(self, task: str) -> None:
-        if task not in GROUPS:
-            for step_id in steps_of(task):
-                self.session.build.forget(step_id)
+        for step_id in steps_of(task):
+            self._build_to_alter().forget(step_id)
 
 
 class Reporter:
@@ -307,15 +402,20 @@ class Terminal(Watcher):
         self._line = line
         self._display = display
 
-    def planned(self, steps: int) -> None:
-        """Give the display its total."""
+    def planned(self, steps: Collection[str], usual_seconds: Callable[[str], float | None]) -> None:
+        """Give the display its total, and what its estimate is made of."""
         if self._display is not None:
-            self._display.planned(steps)
+            self._display.planned(steps, usual_seconds)
 
     def started(self, step: str, usual_seconds: float | None) -> None:
         """Show what runs."""
         if self._display is not None:
             self._display.started(step, usual_seconds)
+
+    def paused(self, step: str) -> None:
+        """Show that it runs no more."""
+        if self._display is not None:
+            self._display.paused(step)
 
     def progressed(self, step: str, done: int, total: int) -> None:
         """Show how far it is."""
@@ -325,7 +425,7 @@ class Terminal(Watcher):
     def closed(self, outcome: Outcome) -> None:
         """Say what became of a step that was not up to date."""
         if self._display is not None:
-            self._display.closed(outcome.step)
+            self._display.closed(outcome.step, outcome.seconds if outcome.status == "executed" else None)
         if outcome.status == "restored":
             self._line(f"  {outcome.step}  restored from the cache")
         elif outcome.status == "executed":
@@ -350,8 +450,11 @@ def _display() -> Display | None:
     return Display(stream)
 
 
-def _reached(tasks: Mapping[str, Any], selected: Sequence[str]) -> tuple[set[str], int]:
-    """Return the steps of a run that benchmarks let go first (none themselves, needing none), and the count of all."""
+def _reached(tasks: Mapping[str, Any], selected: Sequence[str], ours: set[str]) -> tuple[set[str], set[str]]:
+    """Return the steps of a run that benchmarks let go first (none themselves, needing none), and all its steps.
+
+    `ours` are quantbuild's tasks: a dodo.py may hold others, which settle no step.
+    """
     late: dict[str, bool] = {}
 
     def visit(name: str) -> bool:
@@ -361,8 +464,8 @@ def _reached(tasks: Mapping[str, Any], selected: Sequence[str]) -> tuple[set[str
 
     for name in selected:
         visit(name)
-    steps = {step for name in late if name not in GROUPS for step in steps_of(name)}
-    return {name for name, is_late in late.items() if not is_late and name not in GROUPS}, len(steps)
+    steps = {step for name in late if name in ours for step in steps_of(name)}
+    return {name for name, is_late in late.items() if not is_late and name in ours}, steps
 
 
 def _told(reasons: Sequence[str]) -> str:

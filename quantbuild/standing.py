@@ -17,6 +17,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 
+from quantbuild import aside
 from quantbuild.code import package_stamp
 from quantbuild.digests import Digests, Stamp, sha256_of_bytes
 from quantbuild.tools import cpu, version
@@ -98,6 +99,25 @@ class Standing:
             self._altered = set(self._find_altered())
         return not self._altered or self._altered.isdisjoint(files)
 
+    def is_settled(self, step: str) -> bool:
+        """Whether `step` stands; for dist, whether the verdicts in its lock do as well."""
+        if step != "dist" or "check" not in self.snapshot.steps:
+            return self.stands(step)
+        return self.stands(step) and self._stands_on_all_it_needs("check")
+
+    def _stands_on_all_it_needs(self, step: str) -> bool:
+        if not self._altered:
+            return True
+        needs = {task.name: task.needs for task in self.snapshot.tasks}
+        seen: set[str] = set()
+        waiting = [step]
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting.extend(needs[name])
+        return all(map(self.stands, seen))
+
     def _find_altered(self) -> Iterator[int]:
         """Yield the places of the files that differ. One tight pass: this is what a build with nothing to do costs."""
         look = os.stat
@@ -153,9 +173,7 @@ def read_standing(path: Path, digests: Digests) -> Standing | None:
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
     """Write `snapshot` aside and rename it into place."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    aside.write_bytes(msgspec.msgpack.encode(snapshot))
-    aside.replace(path)
+    aside.replace(path, msgspec.msgpack.encode(snapshot))
 
 
 def facts() -> dict[str, str]:

@@ -41,6 +41,11 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """Whether failures of what it needs are data for it (check, dist, report) and do not block it."""
 
 
+def file_name(step_id: str) -> str:
+    """Return a name for a step's files: a name holds dots but no "+", so no two steps share one."""
+    return step_id.replace(":", ".", 1).replace("/", "+")
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker gets: a step with every path made absolute and outputs in a scratch folder."""
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
 import io
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -33,8 +36,9 @@ def main() -> None:
         reporting.listen(lambda done, total: _send(replies, Reply(progress=(done, total))))
         reply = _do(request.job)
         reporting.listen(None)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # a log on a full disk costs no result
+            sys.stdout.flush()
+            sys.stderr.flush()
         _send(replies, reply)
 
 
@@ -46,6 +50,8 @@ def _watch(descriptor: int, requests: queue.SimpleQueue[bytes]) -> None:
     with os.fdopen(descriptor, "rb", closefd=False) as stream:
         for line in stream:
             requests.put(line)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # what a step started (a benchmark's processes) must not live on either
     os._exit(0)
 
 
@@ -65,16 +71,24 @@ def _do(job: Job) -> Reply:
     except StepError as error:
         return Reply(error=f"{job.step}: {error}", resident_bytes=resident_bytes())
     except MemoryError:
-        traceback.print_exc()
+        _log_traceback()
         return Reply(error=f"{job.step}: out of memory; close other programs or use fewer samples")
     except Exception as error:  # noqa: BLE001 - the rim of a worker: the traceback goes to the log, one line to the user
-        traceback.print_exc()
+        _log_traceback()
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = f": {error.filename}" if error.filename else ""
+            return Reply(error=f"{job.step}: {error.strerror}{place}; make room and build again")
         first = next(iter(str(error).strip().splitlines()), "")
         return Reply(
             error=f"{job.step}: {type(error).__name__}: {first}"[:500] + "; see its log",
             unexpected=True,
             resident_bytes=resident_bytes(),
         )
+
+
+def _log_traceback() -> None:
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 def resident_bytes() -> int:

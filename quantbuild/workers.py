@@ -24,6 +24,7 @@ Kind = Literal["light", "litert", "tensorflow"]
 # A worker is replaced once it holds this much: the TensorFlow converter leaks on every call (tensorflow#122598).
 RECYCLE_ABOVE_BYTES = 3 * 1024**3
 STEP_TIMEOUT_SECONDS = 3600.0
+END_TIMEOUT_SECONDS = 5.0
 
 WORKER_ENVIRONMENT = {
     "CUDA_VISIBLE_DEVICES": "-1",
@@ -109,6 +110,11 @@ class _Worker:
         line, newline, self._unread = self._unread.partition(b"\n")
         return line + newline
 
+    def await_end(self) -> None:
+        """Let a process that has closed its pipe end, so that what is told of its end is not our own signal."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=END_TIMEOUT_SECONDS)
+
     def kill(self) -> None:
         """End the process and whatever it started."""
         with contextlib.suppress(ProcessLookupError):
@@ -120,7 +126,7 @@ class _Worker:
         """Let an idle worker end by itself."""
         self._close()
         try:
-            self.process.wait(timeout=5)
+            self.process.wait(timeout=END_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self.kill()
 
@@ -139,7 +145,8 @@ class WorkerPool:
         self._idle: dict[Kind, list[_Worker]] = {kind: [] for kind in limits}
         self._busy: set[_Worker] = set()
         self._slots = {kind: threading.Semaphore(limit) for kind, limit in limits.items()}
-        self._lock = threading.Lock()
+        # Reentrant: Ctrl-C closes the pool in the main thread, which may be starting a worker just then (doit -n 1).
+        self._lock = threading.RLock()
         self._closed = False
         self.started: dict[Kind, int] = dict.fromkeys(limits, 0)
 
@@ -177,6 +184,7 @@ class WorkerPool:
             self._drop(worker)
             raise
         if reply is None:
+            worker.await_end()
             self._drop(worker)
             raise StepError(f"{job.step}: {_death(worker.process.returncode)}")
         self._give_back(worker, reply)

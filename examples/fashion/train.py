@@ -1,7 +1,7 @@
 """Train the fashion example: writes fashion.npz, model.keras and labels.txt beside this file.
 
 Run `python examples/fashion/train.py` (needs tensorflow, and the data: `apt-get install dataset-fashion-mnist`; about
-twelve minutes on two CPU cores). Every seed is fixed and TensorFlow runs its deterministic kernels, so one machine
+eleven minutes on two CPU cores). Every seed is fixed and TensorFlow runs its deterministic kernels, so one machine
 trains the same weights again.
 """
 

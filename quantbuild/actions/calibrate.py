@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quantbuild.datasets.samples import hold_back, load
+from quantbuild.datasets.samples import hold_back, load, place
 from quantbuild.errors import StepError
 from quantbuild.reporting import progress
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from quantbuild.datasets.samples import Samples
     from quantbuild.step import Job
-    from quantbuild.tflite.readers import Feed
+    from quantbuild.tflite.feeding import Feed
 
 WORKER = "litert"
 
@@ -37,8 +37,8 @@ def run(job: Job) -> dict[str, Any]:
         for index in held:  # what is chosen later is chosen on these: they must be as sound as the others
             feed(index, samples[index])
         result = calibration.calibrate(model, _feeds(feed, samples, indices), kind=job.parameters["statistics"])
-    except StepError as error:
-        raise StepError(f"{_place(job)}: {error}") from error
+    except feeding.SampleError as error:
+        raise StepError(f"{place(job.parameters['dataset'])}: {error}") from error
     statistics_file.write(Path(job.outputs["statistics"]), result.statistics)
     return {
         "samples": len(indices),
@@ -47,12 +47,6 @@ def run(job: Job) -> dict[str, Any]:
         "route": result.route,
         "route_reason": result.reason,
     }
-
-
-def _place(job: Job) -> str:
-    """Return the dataset's name and where it is read from: what a message about one of its samples begins with."""
-    dataset = job.parameters["dataset"]
-    return f"{dataset['name']} ({dataset['options']['path']})"
 
 
 def _feeds(feed: Any, samples: Samples, indices: list[int]) -> Iterator[tuple[int, Feed]]:

@@ -37,7 +37,7 @@ def publish(root: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]
         for name in set(old.get("artifacts", {})) - set(entries) - failed:
             dist.remove_variant(root, name)
     ship = parameters["ship"] if not partial else {**old.get("ship", {}), **parameters["ship"]}
-    outputs += _publish_shipped(root, ship, old.get("ship", {}), set(entries))
+    outputs += _publish_shipped(root, ship, old.get("ship", {}), entries)
     tools = {**(old.get("tools", {}) if partial else {}), **parameters["tools"]}
     dist.write_file(root, dist.LOCK_PATH, dist.lock(entries, sorted(failed), ship, tools))
     sources = sorted({path for entry in entries.values() for path in entry["inputs"]})
@@ -64,25 +64,32 @@ def _publish_one(root: Path, artifact: Mapping[str, Any], inputs: Mapping[str, s
     }
 
 
-def _publish_shipped(root: Path, ship: Mapping[str, Any], old_ship: Mapping[str, Any], built: set[str]) -> list[str]:
-    """Publish the variants that ship; take away those that no longer do or whose variant is not there."""
+def _publish_shipped(
+    root: Path, ship: Mapping[str, Any], old_ship: Mapping[str, Any], entries: Mapping[str, Any]
+) -> list[str]:
+    """Publish the variants that ship; take away those that no longer do or whose variant is not there.
+
+    A published artifact that this run did not make may have been altered or taken away: it is no source to copy from.
+    """
     wanted = {
         dist.shipped_file(model, purpose): f"{model}/{variant}"
         for model, purposes in ship.items()
         for purpose, variant in purposes.items()
     }
-    standing = {path: name for path, name in wanted.items() if name in built}
+    standing = {path: name for path, name in wanted.items() if name in entries}
     once = {dist.shipped_file(model, purpose) for model, purposes in old_ship.items() for purpose in purposes}
     for path in (once | set(wanted)) - set(standing):
         (root / path).unlink(missing_ok=True)
     for path, name in standing.items():
-        dist.write_file(root, path, root / dist.artifact_file(name))
+        artifact = root / dist.artifact_file(name)
+        if artifact.is_file() and sha256_of_file(artifact) == entries[name]["sha256"]:
+            dist.write_file(root, path, artifact)
     return sorted(standing)
 
 
 def _old_lock(root: Path) -> dict[str, Any]:
     try:
         lock = json.loads((root / dist.LOCK_PATH).read_bytes())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, ValueError):  # no JSON, or no text at all
         return {}
     return lock if isinstance(lock, dict) and lock.get("schema") == dist.LOCK_SCHEMA else {}

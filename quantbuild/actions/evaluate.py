@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from quantbuild.datasets.samples import Samples, hold_back, load
+from quantbuild.datasets.samples import Samples, hold_back, load, place
 from quantbuild.errors import StepError
 from quantbuild.reporting import progress
 from quantbuild.step import Job
@@ -36,6 +36,7 @@ def run(job: Job) -> dict[str, Any]:
     figures) and ``samples`` (npz, see `_arrays`). Raises StepError.
     """
     from quantbuild.metrics import find
+    from quantbuild.tflite.feeding import SampleError
     from quantbuild.tflite.runtime import Binding, open_interpreter
 
     root = Path(job.root)
@@ -48,11 +49,14 @@ def run(job: Job) -> dict[str, Any]:
         )
     binding = Binding(open_interpreter(job.inputs["model"]), job.parameters.get("signature"))
     tally = _Tally(metric=metric)
-    if "baseline" in job.inputs:
-        kept: dict[str, Rows] = {}
-        _compare(job, binding, samples, indices, tally)
-    else:
-        kept = _keep(job, binding, samples, indices, tally)
+    kept: dict[str, Rows] = {}
+    try:
+        if "baseline" in job.inputs:
+            _compare(job, binding, samples, indices, tally)
+        else:
+            kept = _keep(job, binding, samples, indices, tally)
+    except SampleError as error:
+        raise StepError(f"{place(job.parameters['dataset'])}: {error}") from error
     return _write(job, samples, indices, tally, kept)
 
 
@@ -71,12 +75,14 @@ class _Tally:
 
     def score(self, outputs: Outputs, samples: Samples, index: int) -> None:
         """Add one sample's score, prediction and tie."""
+        from quantbuild.tflite.feeding import SampleError
+
         if self.metric.score is not None:
             label = None if samples.labels is None else samples.labels[index]
             try:
                 self.scores.append(self.metric.score(outputs, label))
             except StepError as error:
-                raise StepError(f"sample {index}: {error}") from error
+                raise SampleError(f"sample {index}: {error}") from error
         classes = _class_scores(outputs)
         if classes is not None:
             self.predictions.append(int(classes.argmax()))

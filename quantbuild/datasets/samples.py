@@ -58,6 +58,12 @@ def load(dataset: dict[str, Any], root: Path) -> tuple[Samples, list[int]]:
     return samples, draw(count, samples.labels, wanted, dataset["seed"])
 
 
+def place(dataset: dict[str, Any]) -> str:
+    """Return what a message about one of a dataset's samples begins with: its name and where it is read from."""
+    path = dataset["options"].get("path")
+    return f"{dataset['name']} ({path})" if path else str(dataset["name"])
+
+
 def draw(count: int, labels: NDArray[Any] | None, samples: int | None, seed: int) -> list[int]:
     """Choose `samples` of `count` indices: a seeded shuffle, cut so that every label keeps its share.
 

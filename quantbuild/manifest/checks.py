@@ -174,11 +174,16 @@ def _check_slices(
 def check_calibration(
     scheme: str, options: msgspec.Struct, path: KeyPath, model: Mapping[str, Any], context: Context
 ) -> None:
-    """A scheme that takes ranges from samples is in a model with a calibration set."""
+    """A scheme that takes ranges from samples has a calibration set; one that converts anew, a source to start from."""
     needs = context.plugins.schemes[scheme].needs(options)
     if "calibration" not in model and not needs.isdisjoint({"statistics", "samples"}):
         text = f"{quoted(scheme)} needs a calibration set; add calibration = DATASET to {key_text(path[:2])}"
         context.add((*path, "scheme"), text)
+    source = model.get("source")
+    module = context.plugins.sources.get(source) if isinstance(source, str) else None
+    if "source" in needs and module is not None and not hasattr(module, "prepare"):
+        text = f'the plain converter cannot start from source = {quoted(source)}; use engine = "quantbuild"'
+        context.add((*path, "engine"), text)
 
 
 def _check_gate_device(device: str, path: KeyPath, model: Mapping[str, Any], known: Known, context: Context) -> None:

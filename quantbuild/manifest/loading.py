@@ -63,6 +63,15 @@ def load(
     )
 
 
+def cache_of_environment(environ: Mapping[str, str] | None = None) -> Cache:
+    """Return the cache settings that hold outside a workspace: the environment's alone. Raises ManifestErrors."""
+    problems: list[Problem] = []
+    cache = _with_environment(Cache(), os.environ if environ is None else environ, problems)
+    if problems:
+        raise ManifestErrors(_lines(problems, []))
+    return cache
+
+
 def _with_environment(cache: Cache, environ: Mapping[str, str], problems: list[Problem]) -> Cache:
     """Return the cache settings with the environment over them; an empty variable is no variable."""
     written = {key: environ[name] for key, name in CACHE_VARIABLES.items() if environ.get(name)}

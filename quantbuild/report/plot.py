@@ -33,10 +33,10 @@ def specification(model: Mapping[str, Any]) -> Json | None:
     points = _points(model)
     if len(points) < 2:
         return None
-    _label(points)
     title = wording.metric_title(model["metric"])
     unit = " (%)" if model["metric"] in units.FRACTION_METRICS else ""
     limit = _limit(model, points)
+    _label(points, limit)
     size, figure = _size_axis(points), _figure_axis(f"{title}{unit}", points, limit)
     # Every layer names its own axes: Vega-Lite merges a shared encoding into a layer's key by key, and a constant
     # merged with a field is neither.
@@ -120,13 +120,14 @@ def _limit(model: Mapping[str, Any], points: list[Json]) -> float | None:
     return float((baseline + sign * limits.pop()) * scale)
 
 
-def _label(points: list[Json]) -> None:
+def _label(points: list[Json], limit: float | None) -> None:
     """Give each point its label, its side and its height; near ones share a label, stacked over the outermost.
 
     A label of several goes to the left of the leftmost, away from the others; to the right where the plot ends.
     """
     width = max(point["kilobytes"] for point in points)
-    height = max(point["high"] for point in points) - min(point["low"] for point in points) or 1
+    lowest, highest = _extent(points, limit)
+    height = highest - lowest or 1
     groups: list[list[Json]] = []
     for point in points:
         group = next((group for group in groups if _near(group[0], point, width, height)), None)
@@ -162,15 +163,21 @@ def _size_axis(points: list[Json]) -> Json:
     }
 
 
-def _figure_axis(title: str, points: list[Json], limit: float | None) -> Json:
+def _extent(points: list[Json], limit: float | None) -> tuple[float, float]:
+    """Return the lowest and the highest figure drawn: every interval, and the limit."""
     ends = [end for point in points for end in (point["low"], point["high"])]
     ends += [] if limit is None else [limit]
-    margin = (max(ends) - min(ends)) * 0.12 or abs(max(ends)) * 0.01 or 1
+    return min(ends), max(ends)
+
+
+def _figure_axis(title: str, points: list[Json], limit: float | None) -> Json:
+    lowest, highest = _extent(points, limit)
+    margin = (highest - lowest) * 0.12 or abs(highest) * 0.01 or 1
     return {
         "field": "figure",
         "type": "quantitative",
         "title": title,
-        "scale": {"domain": [min(ends) - margin, max(ends) + margin], "nice": False},
+        "scale": {"domain": [lowest - margin, highest + margin], "nice": False},
         "axis": {"gridColor": "css:--line", **_axis_colours(), "tickCount": 6},
     }
 

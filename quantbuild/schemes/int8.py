@@ -32,6 +32,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     engine: Literal["quantbuild", "tflite"] = "quantbuild"
     """The plain converter, calibrating anew: the reference to compare with."""
 
+    def __post_init__(self) -> None:
+        """Refuse ranges that the plain converter does not know."""
+        if self.engine == "tflite" and self.ranges != "minmax":
+            raise ValueError('ranges: engine = "tflite" takes its own minima and maxima; remove one of the two')
+
 
 def needs(options: Options) -> frozenset[str]:
     """Return which inputs it needs beside the float model."""
@@ -91,10 +96,6 @@ def _by_converter(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
     """Quantize as TensorFlow documents it: from the source model, with a representative dataset."""
     import tensorflow as tf
 
-    if options.ranges != "minmax":
-        raise StepError(
-            f'engine = "tflite" takes its own minima and maxima, not ranges = "{options.ranges}"; remove one'
-        )
     from quantbuild.tflite import conversion
 
     prepared = _prepare(job)
@@ -140,7 +141,10 @@ def _representative(job: Job, traced: Mapping[str, str]) -> tuple[int, Callable[
 
     def feed() -> Iterator[dict[str, NDArray[Any]]]:
         for index in indices:
-            arrays = encode(index, found[index])
+            try:
+                arrays = encode(index, found[index])
+            except feeding.SampleError as error:
+                raise StepError(f"{datasets.place(job.parameters['dataset'])}: {error}") from error
             yield {traced[name]: arrays[tensor] for name, tensor in names.items()}
 
     return len(indices), feed

@@ -55,7 +55,10 @@ def prepare_file(path: str, parameters: Mapping[str, Any]) -> Prepared:
 def prepare_model(model: Any, parameters: Mapping[str, Any]) -> Prepared:
     """Return the conversion of a Keras model, Keras 3's or tf_keras's."""
     if not getattr(model, "inputs", None):
-        raise StepError(f"the model was saved before it was built, so it has no inputs; call it once, then {REMEDY}")
+        raise StepError(
+            "the model has no inputs of its own (a subclassed model, or one never built); "
+            'model.export("folder") gives it some: use that with source = "saved_model"'
+        )
     if type(model).__module__.startswith("tf_keras"):
         return legacy_keras.prepare_model(model, parameters)
 
@@ -117,13 +120,23 @@ def _is_single(model: Any) -> bool:
     return isinstance(model, keras.Sequential)
 
 
-def _load(path: str) -> Any:
+def choose_backend() -> None:
+    """Let Keras run on TensorFlow; to be called before Keras is imported.
+
+    The manifest decides: a KERAS_BACKEND or keras.json of the user's must not choose another backend.
+    """
     import os
+
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+
+
+def _load(path: str) -> Any:
     import zipfile
     from pathlib import Path
 
     if Path(path).is_dir():
         raise StepError('it is a folder, not a .keras file; use source = "saved_model" for a SavedModel')
+    choose_backend()
     if legacy_keras.is_hdf5(path):
         if not legacy_keras.is_named_hdf5(path):
             name = Path(path).with_suffix(".h5").name
@@ -134,8 +147,6 @@ def _load(path: str) -> Any:
     with zipfile.ZipFile(path) as archive:
         if not {"config.json", "model.weights.h5"} <= set(archive.namelist()):
             raise StepError(f"the archive holds no Keras model (config.json, model.weights.h5); {REMEDY}")
-    # The manifest decides: a KERAS_BACKEND or keras.json of the user's must not choose another backend.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
     import keras
 
     from quantbuild.tflite.conversion import first_line

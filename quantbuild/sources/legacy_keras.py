@@ -6,13 +6,15 @@ source `keras` uses it.
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quantbuild.errors import StepError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from quantbuild.tflite.conversion import Prepared
 
@@ -84,13 +86,37 @@ def prepare_model(model: Any, parameters: Mapping[str, Any]) -> Prepared:
 
 
 def _refuse_code(path: str) -> None:
-    """Raise StepError for a Lambda layer: the legacy format has no safe mode, and Python code would run."""
+    """Raise StepError for what would run code: the legacy format has no safe mode. Weights alone are refused too.
+
+    The configuration is compared after parsing: JSON can spell "Lambda" in more than one way.
+    """
     import h5py
 
     with h5py.File(path) as file:
         config = file.attrs.get("model_config")
     if config is None:
         raise StepError('the .h5 file holds weights alone; save the whole model: model.save("model.keras")')
-    text = config.decode() if isinstance(config, bytes) else str(config)
-    if '"class_name": "Lambda"' in text:
-        raise StepError('the .h5 file holds Python code (a Lambda layer), which is not run; use source = "python"')
+    try:
+        parts = list(_tables(json.loads(config)))
+    except (TypeError, ValueError) as error:
+        raise StepError("the .h5 file's model_config is no JSON; save the model again as .keras") from error
+    for part in parts:
+        module, name = part.get("module"), str(part.get("class_name"))
+        if re.split(r"[>.]", name)[-1] in ("Lambda", "__lambda__"):
+            raise StepError('the .h5 file holds Python code (a Lambda layer), which is not run; use source = "python"')
+        if isinstance(module, str) and "class_name" in part and not _is_of_keras(module):
+            raise StepError(f'the .h5 file asks for {name} of {module}, not of Keras; use source = "python"')
+
+
+def _is_of_keras(module: str) -> bool:
+    """Whether it is a part of Keras that models are made of: its utilities download, unpack and write files."""
+    first, *rest = module.split(".")
+    return first in ("keras", "tf_keras", "builtins") and "utils" not in rest
+
+
+def _tables(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield every JSON object within `value`, itself included."""
+    if isinstance(value, dict):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _tables(inner)

@@ -60,12 +60,18 @@ def _prepare(job: Job, made: Any) -> Prepared:
         if path.suffix == ".tflite":
             raise StepError(f"it returns {path.name}, from which the plain converter cannot start; leave engine out")
         return keras.prepare_file(str(path), job.parameters)
-    if type(made).__module__.split(".")[0] in ("keras", "tf_keras") or (hasattr(made, "inputs") and callable(made)):
-        if hasattr(made, "structured_input_signature"):
-            return _prepare_function(made, job.parameters)
+    if hasattr(made, "structured_input_signature"):
+        return _prepare_function(made, job.parameters)
+    if _is_keras_model(made):
         keras.check_signature(job.parameters.get("signature"))
         return keras.prepare_model(made, job.parameters)
     raise StepError(f"it returns {type(made).__name__}; return {_KINDS}")
+
+
+def _is_keras_model(made: Any) -> bool:
+    """Whether it is a model of either Keras, or of a class of the user's that is one; imports neither."""
+    classes = [kind for kind in type(made).__mro__ if kind.__name__ == "Model"]
+    return any(kind.__module__.split(".")[0] in ("keras", "tf_keras") for kind in classes)
 
 
 def _prepare_function(function: Any, parameters: Mapping[str, Any]) -> Prepared:
@@ -104,13 +110,14 @@ def _prepare_function(function: Any, parameters: Mapping[str, Any]) -> Prepared:
 
 def _call(job: Job) -> Any:
     """Run the user's function under the guard. Raises StepError for what it raises, in one line."""
+    from quantbuild.sources import keras
     from quantbuild.tflite.conversion import first_line
 
+    keras.choose_backend()
     reference: str = job.parameters["function"]
-    place = module_file(reference)
     root = Path(job.root)
-    with only_declared(root, [place, *job.parameters["inputs"]], place=place):
-        function: Callable[[], Any] = import_function(reference, root, place=place)
+    with only_declared(root, [module_file(reference), *job.parameters["inputs"]], place=reference):
+        function: Callable[[], Any] = import_function(reference, root, place=reference)
         try:
             return function()
         except StepError:

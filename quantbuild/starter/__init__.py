@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from quantbuild.errors import UsageError
@@ -40,27 +43,51 @@ def example_folder() -> Path:
 def create(folder: Path) -> list[str]:
     """Write a workspace into `folder`, which may exist; return the names of what was put there.
 
-    All of it is made aside and moved into place at the end, so that nothing half-written is left.
+    All of it is made aside and moved into place at the end; where that fails, it is taken away again. A README or
+    .gitignore of the user's stays.
 
     Raises:
         UsageError: something of a workspace is there already, or the folder cannot be written.
     """
-    there = [name for name in TOP_LEVEL if (folder / name).exists()]
+    there = [name for name in TOP_LEVEL if os.path.lexists(folder / name)]
     if there:
         raise UsageError(f"{folder}: {', '.join(there)} is there already; choose an empty folder")
     example = example_folder()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".quantbuild-init-") as aside:
+        with _made(folder), tempfile.TemporaryDirectory(dir=folder, prefix=".quantbuild-init-") as aside:
             _write(Path(aside), example)
-            made = []
-            for path in sorted(Path(aside).iterdir()):
-                if not (folder / path.name).exists():  # a README or .gitignore of the user's stays
-                    path.rename(folder / path.name)
-                    made.append(path.name)
+            new = [path for path in sorted(Path(aside).iterdir()) if not os.path.lexists(folder / path.name)]
+            _move_all(new, folder)
     except OSError as error:
         raise UsageError(f"{error.filename or folder}: {error.strerror}; choose a folder that can be written") from None
-    return made
+    return [path.name for path in new]
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; take away again what was made, where the work inside fails."""
+    absent = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for place in absent:
+            with contextlib.suppress(OSError):  # somebody put a file there meanwhile: it is theirs
+                place.rmdir()
+        raise
+
+
+def _move_all(paths: Sequence[Path], folder: Path) -> None:
+    """Move all of `paths` into `folder`, or none."""
+    moved: list[Path] = []
+    try:
+        for path in paths:
+            path.rename(folder / path.name)
+            moved.append(path)
+    except BaseException:
+        for path in moved:
+            (folder / path.name).rename(path)  # its folder goes, and it with that
+        raise
 
 
 def _write(folder: Path, example: Path) -> None:

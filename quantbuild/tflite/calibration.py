@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from quantbuild.errors import StepError
 from quantbuild.tflite import graph, instrumentation
+from quantbuild.tflite.feeding import Feed, SampleError
 from quantbuild.tflite.instrumentation import Instrumented, Kind, Layout
-from quantbuild.tflite.readers import AllTensors, Feed, InGraph, Reader, Reading
+from quantbuild.tflite.readers import AllTensors, InGraph, Reader, Reading
 from quantbuild.tflite.statistics_file import Statistics
 
 Route: TypeAlias = Literal["in-graph", "all-tensors"]
@@ -46,7 +47,7 @@ def calibrate(
     """Measure `model` on `samples`, pairs of (number in the dataset, feed), read one after the other.
 
     `interpreters` run side by side, one per usable core by default; the result does not depend on their
-    number. Raises StepError that names sample and tensor for a value that is not finite.
+    number. Raises SampleError that names sample and tensor for a value that is not finite.
     """
     parsed = graph.read(model)
     measured = instrumentation.layout(parsed)
@@ -159,18 +160,18 @@ def _read_one(idle: SimpleQueue[Reader], number: int, feed: Feed) -> Reading:
     try:
         return reader.read(feed)
     except (RuntimeError, ValueError) as error:
-        raise StepError(f"sample {number}: the model cannot run it ({_first_line(error)}); see the log") from error
+        raise SampleError(f"sample {number}: the model cannot run it ({_first_line(error)}); see the log") from error
     finally:
         idle.put(reader)
 
 
 def _checked(exact: AllTensors, number: int, feed: Feed, measured: Layout) -> Reading:
-    """Read one sample again in float64; raise StepError for the first tensor that is not finite."""
+    """Read one sample again in float64; raise SampleError for the first tensor that is not finite."""
     for value, name in zip(exact.values(feed), measured.names, strict=True):
         bad = int(np.count_nonzero(~np.isfinite(value)))
         if bad:
             what = "NaN" if np.isnan(value).any() else "infinity"
-            raise StepError(
+            raise SampleError(
                 f'sample {number}: tensor "{name}" (float32) holds {what} in {bad} of {value.size} elements; '
                 "correct the sample or the model, or leave the sample out"
             )

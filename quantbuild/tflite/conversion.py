@@ -100,7 +100,8 @@ def first_line(error: BaseException) -> str:
     # Keras puts the cause second, in bold.
     plain = re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in plain.splitlines() if line.strip() and not line.startswith(_PREAMBLE)]
-    return (lines[0] if lines else type(error).__name__)[:_SHOWN_CHARACTERS]
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[:_SHOWN_CHARACTERS]}…"
 
 
 def _check(model: graph.ModelT, inputs: Mapping[str, tuple[int, ...]]) -> None:

@@ -63,9 +63,8 @@ def layout(model: graph.ModelT) -> Layout:
 def _dropped_results(model: graph.ModelT) -> set[int]:
     """Results of WHILE, IF and CALL that nothing reads: the runtime gives them no memory, and they need no range."""
     main = graph.main(model)
-    read = {tensor for operator in main.operators for tensor in graph.indices(operator.inputs)}
-    read |= set(graph.indices(main.outputs))
-    calls = (operator for operator in main.operators if graph.op_name(model, operator) in graph.CONTROL_FLOW)
+    read = set(graph.consumers(main)) | set(graph.indices(main.outputs))
+    calls = (operator for operator in main.operators or [] if graph.op_name(model, operator) in graph.CONTROL_FLOW)
     return {tensor for operator in calls for tensor in graph.indices(operator.outputs)} - read
 
 

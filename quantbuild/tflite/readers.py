@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbuild.tflite.feeding import Feed
 from quantbuild.tflite.instrumentation import Instrumented, Kind, Layout
 from quantbuild.tflite.runtime import open_interpreter
-
-Feed: TypeAlias = dict[int, NDArray[Any]]
-"""Tensor index of a graph input → its value, in the tensor's own dtype and shape."""
 
 
 @dataclass(frozen=True, kw_only=True)

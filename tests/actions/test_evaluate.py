@@ -170,7 +170,14 @@ def test_only_the_part_held_back_is_run_when_asked(workspace: Workspace) -> None
 
 def test_a_label_that_is_no_class_names_its_sample(workspace: Workspace) -> None:
     workspace.arrays["y"] = LABELS + np.array([0, 0, 0, 9, 0, 0, 0, 0])
-    with pytest.raises(StepError, match="sample 3: label 9 is no class of an output of 3"):
+    with pytest.raises(StepError, match=r"^test \(data\.npz\): sample 3: label 9 is no class of an output of 3"):
+        workspace.evaluate("float32", linear(workspace.root / "float32.tflite"))
+
+
+def test_a_sample_with_nan_is_named_with_its_set_and_file(workspace: Workspace) -> None:
+    workspace.arrays["x"] = IMAGES.copy()
+    workspace.arrays["x"][5, 0] = np.nan
+    with pytest.raises(StepError, match=r"^test \(data\.npz\): sample 5: input 'image' \(float32\) holds NaN"):
         workspace.evaluate("float32", linear(workspace.root / "float32.tflite"))
 
 

@@ -9,7 +9,8 @@ import pytest
 from tiny_tflite import linear
 
 from quantbuild.errors import StepError
-from quantbuild.tflite.runtime import Binding, dequantize, open_interpreter, quantize
+from quantbuild.tflite.feeding import quantize
+from quantbuild.tflite.runtime import Binding, dequantize, open_interpreter
 
 
 @pytest.fixture
@@ -65,8 +66,9 @@ def test_quantize_rounds_and_saturates() -> None:
         ({"image": SAMPLE[:, :3]}, r"has shape \[1, 3\], the model takes \[1, 4\]"),
         ({"picture": SAMPLE}, r"no input 'picture'; its inputs are 'image'"),
         ({}, r"no array for input 'image'"),
-        ({"image": SAMPLE * np.nan}, r"sample 7: input 'image' holds NaN or infinity"),
+        ({"image": SAMPLE * np.nan}, r"sample 7: input 'image' \(float32\) holds NaN or infinity"),
         ({"image": SAMPLE.astype(str)}, r"dtype <U"),
+        ({"image": SAMPLE * np.float64(1e300)}, r"\(float64\) holds numbers beyond float32"),
     ],
 )
 def test_what_does_not_fit_is_named(binding: Binding, sample: dict[str, np.ndarray], message: str) -> None:

@@ -160,6 +160,18 @@ def test_the_plain_converter_runs_on_the_samples_not_held_back(net: Workspace) -
     assert describe.describe(data)["inputs"][0]["dtype"] == "int8"
 
 
+def test_the_plain_converter_names_a_bad_sample_and_its_file(net: Workspace, tmp_path: Path) -> None:
+    image = net.arrays["image"].copy()
+    image[:, 0, 0, 0] = np.nan  # in all, whichever are held back
+    np.savez(tmp_path / "bad.npz", image=image)
+    dataset = net.dataset | {"options": {"path": "bad.npz", "input": {"image": "image"}}, "name": "worn"}
+    how = {"source": "keras", "signature": None, "input_shapes": {}}
+    parameters = {"scheme": "int8", "options": {"engine": "tflite"}, "source": how, "dataset": dataset}
+    inputs = {"model": net.float32, "source": net.source, "data": tmp_path / "bad.npz"}
+    with pytest.raises(StepError, match=r"^worn \(bad\.npz\): sample 0: input 'image' \(float32\) holds NaN"):
+        quantize.run(job("quantize", tmp_path, inputs, {"model": "m"}, parameters))
+
+
 def test_the_plain_converter_binds_two_inputs_by_name(workspaces: dict[str, Workspace]) -> None:
     data, values = workspaces["pair"].quantize("int8", engine="tflite")
     assert values["float_ops"] == []
@@ -179,7 +191,7 @@ def test_names_that_are_no_identifiers_survive_both_engines(tmp_path: Path) -> N
 
 
 def test_the_plain_converter_refuses_other_ranges_and_tflite_sources(net: Workspace) -> None:
-    with pytest.raises(StepError, match='engine = "tflite" takes its own minima and maxima'):
+    with pytest.raises(msgspec.ValidationError, match='engine = "tflite" takes its own minima and maxima'):
         net.quantize("int8", engine="tflite", ranges="sample_mean")
     parameters = {
         "scheme": "int8",

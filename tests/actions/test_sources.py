@@ -221,6 +221,98 @@ def test_an_op_without_builtin_kernel_is_named(tmp_path: Path) -> None:
         converted("saved_model", tmp_path / "erfinv", tmp_path)
 
 
+def test_every_output_of_a_model_keeps_its_name_and_values(tmp_path: Path) -> None:
+    import keras
+
+    features = keras.Input((4,), name="features")
+    hidden = keras.layers.Dense(5, activation="relu")(features)
+    # Made in this order, named in the other.
+    outputs = [keras.layers.Dense(2, name="zebra")(hidden), keras.layers.Dense(2, name="ant")(hidden)]
+    model = keras.Model(features, outputs)
+    model.save(tmp_path / "two.keras")
+    x = np.random.default_rng(2).random((1, 4), np.float32)
+    zebra, ant = (np.asarray(value) for value in model(x))
+    found = run(converted("keras", tmp_path / "two.keras", tmp_path), features=x)
+    np.testing.assert_allclose(found["zebra"], zebra, atol=1e-6)
+    np.testing.assert_allclose(found["ant"], ant, atol=1e-6)
+
+
+def test_uint8_inputs_stay_uint8(tmp_path: Path) -> None:
+    import keras
+
+    pixels = keras.Input((6, 6, 3), dtype="uint8", name="pixels")
+    x = keras.layers.Conv2D(4, 3, activation="relu")(keras.layers.Rescaling(1 / 255)(pixels))
+    model = keras.Model(pixels, keras.layers.Dense(2, name="scores")(keras.layers.GlobalAveragePooling2D()(x)))
+    model.save(tmp_path / "pixels.keras")
+    data = converted("keras", tmp_path / "pixels.keras", tmp_path)
+    assert described(data)["inputs"][0]["dtype"] == "uint8"
+    image = np.random.default_rng(2).integers(0, 256, (1, 6, 6, 3), np.uint8)
+    np.testing.assert_allclose(run(data, pixels=image)["scores"], np.asarray(model(image)), atol=1e-5)
+
+
+def test_a_subclassed_model_is_told_to_be_exported_and_then_converts(tmp_path: Path) -> None:
+    import keras
+
+    @keras.saving.register_keras_serializable("tests")
+    class Own(keras.Model):
+        def __init__(self, **keys: Any) -> None:
+            super().__init__(**keys)
+            self.dense = keras.layers.Dense(3)
+
+        def call(self, features: Any) -> Any:
+            return self.dense(features)
+
+    model = Own()
+    x = np.ones((1, 4), np.float32)
+    expected = np.asarray(model(x))
+    model.save(tmp_path / "own.keras")
+    with pytest.raises(StepError, match=r"no inputs of its own .*model\.export"):
+        converted("keras", tmp_path / "own.keras", tmp_path)
+    model.export(tmp_path / "own", verbose=False)
+    data = converted("saved_model", tmp_path / "own", tmp_path)
+    (name,) = (port["name"] for port in described(data)["inputs"])
+    (found,) = run(data, **{name: x}).values()
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_text_lookup_tables_and_state_are_refused_by_name(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    class Odd(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            keys = tf.lookup.KeyValueTensorInitializer(tf.constant([1], tf.int64), tf.constant([3], tf.int64))
+            self.table = tf.lookup.StaticHashTable(keys, -1)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+        def length(self, text: Any) -> Any:
+            return {"length": tf.strings.length(text)}
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.int64, name="word")])
+        def look(self, word: Any) -> Any:
+            return {"found": self.table.lookup(word)}
+
+    class Counter(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.sum = tf.Variable(tf.zeros([1, 3]))
+
+        @tf.function(input_signature=[tf.TensorSpec([1, 3], tf.float32, name="x")])
+        def add(self, x: Any) -> Any:
+            self.sum.assign_add(x)
+            return {"sum": self.sum.read_value()}
+
+    odd, counter = Odd(), Counter()
+    tf.saved_model.save(odd, str(tmp_path / "odd"), signatures={"length": odd.length, "look": odd.look})
+    tf.saved_model.save(counter, str(tmp_path / "counter"), signatures=counter.add)
+    with pytest.raises(StepError, match='input "text" is of type string'):
+        converted("saved_model", tmp_path / "odd", tmp_path, signature="length")
+    with pytest.raises(StepError, match="no builtin op for HashTableV2"):
+        converted("saved_model", tmp_path / "odd", tmp_path, signature="look")
+    with pytest.raises(StepError, match="keeps state in variables"):
+        converted("saved_model", tmp_path / "counter", tmp_path)
+
+
 CHILD = """
 import hashlib, sys
 from pathlib import Path

@@ -77,6 +77,38 @@ def test_code_in_an_h5_is_never_run(tmp_path: Path) -> None:
         converted(tmp_path / "out", {"model": tmp_path / "code.h5"}, source="keras")
 
 
+@pytest.mark.parametrize(
+    "spelling", [b'"class_name":"Lambda"', b'"class_name": "\\u004cambda"', b'"class_name": "__lambda__"']
+)
+def test_code_in_an_h5_is_found_however_it_is_spelt(
+    legacy: tuple[Path, np.ndarray], tmp_path: Path, spelling: bytes
+) -> None:
+    import h5py
+
+    path = tmp_path / "code.h5"
+    path.write_bytes(legacy[0].read_bytes())
+    with h5py.File(path, "r+") as file:
+        given = file.attrs["model_config"]
+        text = given if isinstance(given, bytes) else given.encode()
+        file.attrs["model_config"] = text.replace(b'"class_name": "ReLU"', spelling)
+    with pytest.raises(StepError, match="Python code"):
+        converted(tmp_path / "out", {"model": path}, source="keras")
+
+
+def test_an_h5_may_not_ask_for_code_beside_keras(legacy: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    import h5py
+
+    path = tmp_path / "code.h5"
+    path.write_bytes(legacy[0].read_bytes())
+    with h5py.File(path, "r+") as file:
+        given = file.attrs["model_config"]
+        text = given if isinstance(given, bytes) else given.encode()
+        named = b'"module": "keras.utils", "class_name": "get_file"'
+        file.attrs["model_config"] = text.replace(b'"class_name": "ReLU"', named)
+    with pytest.raises(StepError, match=r"get_file of keras\.utils"):
+        converted(tmp_path / "out", {"model": path}, source="keras")
+
+
 PYTHON = """
 import numpy as np
 
@@ -115,8 +147,33 @@ def reader():
     np.load("weights/scale.npy")
     return net()
 
+def saved_model():
+    import pathlib
+    return pathlib.Path("weights/folder")
+
+def keras_file():
+    return "weights/net.keras"
+
+def tflite():
+    return "weights/net.tflite"
+
+def missing():
+    return "weights/absent.keras"
+
 def nothing():
     return 7
+
+def subclassed():
+    import keras
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = keras.layers.Dense(2)
+        def call(self, x):
+            return self.dense(x)
+    made = Own()
+    made(np.zeros((1, 3), np.float32))
+    return made
 
 def broken():
     raise KeyError("no such layer")
@@ -157,6 +214,22 @@ def test_a_function_may_return_a_declared_path(workspace: Path, legacy: tuple[Pa
     np.testing.assert_allclose(outputs(model, image=IMAGE)["probabilities"], legacy[1], atol=1e-6)
 
 
+def test_a_function_may_return_each_kind_of_file(workspace: Path) -> None:
+    import keras
+
+    image = keras.Input((8, 8, 3), name="image")
+    pooled = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(image))
+    net = keras.Model(image, keras.layers.Dense(2, name="scores")(pooled))
+    net.save(workspace / "weights/net.keras")
+    net.export(workspace / "weights/folder", verbose=False)
+    expected = np.asarray(net(IMAGE))
+    for function in ("keras_file", "saved_model", "tflite"):
+        model = from_python(workspace, function, ("weights/**",))
+        (found,) = outputs(model, image=IMAGE).values()
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        (workspace / "weights/net.tflite").write_bytes(model)
+
+
 @pytest.mark.parametrize("function", ["path", "reader"])
 def test_an_undeclared_file_is_an_error_that_names_it(workspace: Path, function: str) -> None:
     with pytest.raises(StepError, match=r'weights/(old\.h5|scale\.npy)".* is not declared; add'):
@@ -171,6 +244,7 @@ def test_a_declared_file_may_be_read(workspace: Path) -> None:
     ("function", "message"),
     [
         ("nothing", "it returns int; return a Keras model"),
+        ("subclassed", r"no inputs of its own .*model\.export"),
         ("broken", "my_models:broken raised KeyError"),
         ("absent", "has no function absent"),
         ("gone", "variables are gone"),

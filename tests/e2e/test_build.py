@@ -252,6 +252,27 @@ def test_quantize_alone_keeps_the_verdicts_of_an_earlier_check(built: Workspace)
     assert (built.root / "dist/quantbuild.lock.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("task", [None, "evaluate:m/a"])
+def test_a_verdict_on_other_samples_is_no_verdict_in_the_lock(light: Workspace, task: str | None) -> None:
+    light.manifest.write_text(light.manifest.read_text() + "[model.m.gate]\nmin_agreement = 0.1\n")
+    light.doit("check")
+    assert verdicts(light) == {"m/a": "pass", "m/b": "pass"}
+    model = (light.root / "m.tflite").read_bytes()
+    write_light(light.root, light.manifest.read_text(), seed=5)
+    (light.root / "m.tflite").write_bytes(model)
+    if task is not None:
+        light.doit(task)
+    light.doit("quantize")
+    assert verdicts(light) == {"m/a": None, "m/b": None}
+    light.doit("check")
+    assert verdicts(light) == {"m/a": "pass", "m/b": "pass"}
+
+
+def verdicts(workspace: Workspace) -> dict[str, str | None]:
+    lock = json.loads((workspace.root / "dist/quantbuild.lock.json").read_bytes())
+    return {name: artifact["verdict"] for name, artifact in lock["artifacts"].items()}
+
+
 def test_a_removed_variant_leaves_dist(built: Workspace) -> None:
     built.edit('[model.m.variant.b]\nscheme = "dynamic"\n', "")
     built.doit("quantize")

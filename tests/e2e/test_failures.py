@@ -13,6 +13,13 @@ from pathlib import Path
 import pytest
 from conftest import DODO, Workspace
 
+from quantbuild.datasets.samples import hold_back
+from quantbuild.plan import HOLD_BACK
+
+SAMPLES = 20
+# One sample that the ranges are made of, one that is held back from them.
+KEPT, HELD = (part[1] for part in hold_back(range(SAMPLES), None, **HOLD_BACK))
+
 MAKE = """
 import keras, numpy as np
 keras.utils.set_random_seed(0)
@@ -27,9 +34,10 @@ clip = keras.Input((10, 4), name="clip")
 keras.Model(clip, L.Dense(3)(L.LSTM(8)(clip))).save("lstm.keras")
 rng = np.random.default_rng(0)
 x = rng.standard_normal((20, 8, 8, 4)).astype("f")
-bad = x.copy()
-bad[7, 1, 2, 3] = np.nan
-np.savez("data.npz", x=x, bad=bad, clip=rng.standard_normal((20, 10, 4)).astype("f"), y=rng.integers(0, 3, 20))
+bad = {name: x.copy() for name in ("bad_kept", "bad_held")}
+bad["bad_kept"][KEPT, 1, 2, 3] = np.nan
+bad["bad_held"][HELD, 1, 2, 3] = np.nan
+np.savez("data.npz", x=x, **bad, clip=rng.standard_normal((20, 10, 4)).astype("f"), y=rng.integers(0, 3, 20))
 """
 
 HEAD = """schema = 1
@@ -38,10 +46,14 @@ loader = "npz"
 path = "data.npz"
 input = "x"
 label = "y"
-[dataset.bad]
+[dataset.bad_kept]
 loader = "npz"
 path = "data.npz"
-input = "bad"
+input = "bad_kept"
+[dataset.bad_held]
+loader = "npz"
+path = "data.npz"
+input = "bad_held"
 [dataset.clips]
 loader = "npz"
 path = "data.npz"
@@ -66,13 +78,27 @@ BREAKS = {
         "signal 11 (SIGSEGV)",
     ),
     "unrunnable": ('path = "div.keras"\ncalibration = "x"', 'scheme = "int8", engine = "tflite"', "DIV"),
-    "nan": ('path = "good.keras"\ncalibration = "bad"', 'scheme = "int8"', "bad (data.npz): sample 7"),
+    "nan_kept": (
+        'path = "good.keras"\ncalibration = "bad_kept"',
+        'scheme = "int8"',
+        f"bad_kept (data.npz): sample {KEPT}",
+    ),
+    "nan_held_back": (
+        'path = "good.keras"\ncalibration = "bad_held"',
+        'scheme = "int8"',
+        f"bad_held (data.npz): sample {HELD}",
+    ),
+    "nan_for_the_plain_converter": (
+        'path = "good.keras"\ncalibration = "bad_kept"',
+        'scheme = "int8", engine = "tflite"',
+        f"bad_kept (data.npz): sample {KEPT}",
+    ),
 }
 
 
 @pytest.fixture(scope="session")
 def models(make_models: Callable[[str], Path]) -> Path:
-    return make_models(MAKE)
+    return make_models(f"KEPT, HELD = {KEPT}, {HELD}\n{MAKE}")
 
 
 @pytest.fixture(params=BREAKS)
@@ -81,25 +107,31 @@ def broken(request: pytest.FixtureRequest, models: Path, tmp_path: Path) -> tupl
     model, variant, message = BREAKS[request.param]
     root = tmp_path / "broken"
     (root / "manifests").mkdir(parents=True)
-    text = f'{HEAD}[model.second]\nsource = "keras"\n{model}\n[model.second.variant]\nbroken = {{ {variant} }}\n'
-    (root / "manifests" / "m.toml").write_text(text + 'fine = { scheme = "float16" }\n')
+    text = f'{HEAD}[model.second]\nsource = "keras"\n{model}\nship = "broken"\n[model.second.variant]\n'
+    variants = f'broken = {{ {variant} }}\nfine = {{ scheme = "float16" }}\n'
+    (root / "manifests" / "m.toml").write_text(text + variants)
     (root / "dodo.py").write_text(DODO)
-    for path in models.iterdir():
+    for path in models.glob("*.*"):
         os.link(path, root / path.name)
-    return Workspace(root), message
+    workspace = Workspace(root)
+    workspace.environment["QUANTBUILD_CACHE_DIR"] = str(models / "cache")  # the sound variants are made once for all
+    return workspace, message
 
 
 def test_one_broken_variant_stops_nothing_else(broken: tuple[Workspace, str]) -> None:
     workspace, message = broken
-    stale = workspace.root / "dist/second/broken.tflite"
-    stale.parent.mkdir(parents=True)
-    stale.write_bytes(b"from an earlier build")
-    for command in (["report"], ["-n", "1", "report"], ["quantize"], ["quantize:second/broken"]):
+    stale = [workspace.root / f"dist/second/{name}" for name in ("broken.tflite", "broken.json", "model.tflite")]
+    stale[0].parent.mkdir(parents=True)
+    again = ["-n", "1", "report"]
+    for command in (["report"], again, ["quantize"], ["quantize:second/broken"]):
+        for path in stale:
+            path.write_bytes(b"from an earlier build")
         output = workspace.doit(*command, code=1)
         lines = [line for line in output.splitlines() if message in line]
         assert len(lines) == 1, output
         assert "failed: " in lines[0]
-        assert not stale.exists()
+        assert not [path for path in stale if path.exists()]
+        assert command != again or workspace.steps("executed") == set()
     for name in ("good/int8", "good/float16", "second/fine"):
         assert (workspace.root / f"dist/{name}.tflite").is_file()
     page = (workspace.root / "build/report/index.html").read_text()
@@ -236,13 +268,58 @@ def test_an_interrupted_build_ends_its_workers_and_keeps_what_was_done(
     assert process.returncode == code, output
     assert "Traceback" not in output
     assert f"interrupted by {number.name}" in output
+    assert "failed" not in output
     time.sleep(0.2)
     workers = subprocess.run(["pgrep", "-f", "quantbuild.worker_main"], capture_output=True, text=True, check=False)
     alive = [pid for pid in workers.stdout.split() if Path(f"/proc/{pid}/cwd").resolve() == slow.root.resolve()]
     assert alive == []
     (slow.root / "go").touch()
-    slow.doit("check")
+    assert "failed before" not in slow.doit("check")
     assert "convert:m" in slow.steps("up_to_date")
+
+
+def processes_in(workspace: Workspace) -> list[str]:
+    """Return the commands of the processes that work in a workspace, or were started for one of its steps."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_text().replace("\0", " ")
+            if (folder / "cwd").resolve() == workspace.root or str(workspace.root) in command:
+                found.append(command)
+        except OSError:
+            continue  # it has ended, or is not ours
+    return found
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("options", [[], ["-n", "1"]])
+def test_a_benchmark_that_is_interrupted_leaves_no_process_and_no_harm(
+    light: Workspace, number: signal.Signals, options: list[str]
+) -> None:
+    light.doit("check")
+    published = light.files("dist")
+    light.edit("seconds = 0.0\nwarmup", "seconds = 20.0\nwarmup")
+    process = subprocess.Popen(
+        light.command("doit", "-a", *options, "report"),
+        cwd=light.root,
+        env=light.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any("host_process" in command for command in processes_in(light)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert "failed" not in output
+    deadline = time.monotonic() + 10
+    while processes_in(light):
+        assert time.monotonic() < deadline, processes_in(light)
+        time.sleep(0.05)
+    assert light.files("dist") == published
+    assert not list(light.root.glob("build/m/*/benchmark@host.json.record.json"))
 
 
 def test_an_input_edited_while_its_step_runs_fails_it_loudly(slow: Workspace) -> None:
@@ -254,6 +331,20 @@ def test_an_input_edited_while_its_step_runs_fails_it_loudly(slow: Workspace) ->
     assert process.returncode == 1
     assert "its input data.npz was edited" in output
     assert not (slow.root / "build/m/float32/evaluation.json").exists()
+    slow.doit("evaluate:m/float32")
+    assert slow.steps("executed") == {"evaluate:m/float32"}
+
+
+def test_a_manifest_edited_while_the_build_runs_counts_for_the_next_one(slow: Workspace) -> None:
+    process = started(slow, "check")
+    slow.edit('scheme = "dynamic"', 'scheme = "float16"')
+    (slow.root / "go").touch()
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "scheme: dynamic → float16" in slow.quantbuild("explain", "quantize:m/b")
+    slow.doit("check")
+    dist = slow.files("dist")
+    assert dist["m/b.tflite"] == dist["m/a.tflite"]
 
 
 def test_a_second_build_waits_with_a_plain_message_and_does_nothing_twice(slow: Workspace) -> None:

@@ -26,6 +26,10 @@ words = keras.Input((5,), dtype="int32", name="words")
 x = L.GlobalAveragePooling1D()(L.Embedding(20, 8)(words))
 keras.Model(words, L.Dense(3, name="scores")(L.Dense(8, activation="relu")(x))).save("words.keras")
 
+pixels = keras.Input((8, 8, 3), dtype="uint8", name="pixels")
+x = L.Conv2D(4, 3, activation="relu")(L.Rescaling(1 / 255)(pixels))
+keras.Model(pixels, L.Dense(3, name="scores")(L.GlobalAveragePooling2D()(x))).save("pixels.keras")
+
 frame = keras.Input((None, None, 3), name="frame")
 x = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu")(frame))
 keras.Model(frame, L.Dense(2, name="scores")(x)).save("free.keras")
@@ -52,7 +56,8 @@ np.savez(
     "data.npz",
     left=rng.standard_normal((40, 4)).astype("f"), right=rng.standard_normal((40, 6)).astype("f"),
     words=rng.integers(0, 20, (40, 5)).astype(np.int32), frame=rng.random((40, 12, 12, 3), dtype="f"),
-    image=rng.random((40, 8, 8, 3), dtype="f"), y=rng.integers(0, 3, 40),
+    image=rng.random((40, 8, 8, 3), dtype="f"),
+    pixels=rng.integers(0, 256, (40, 8, 8, 3)).astype(np.uint8), y=rng.integers(0, 3, 40),
 )
 """
 
@@ -68,6 +73,7 @@ def scorer():
 MODELS: dict[str, dict[str, Any]] = {
     "pair": {"source": "keras", "path": "pair.keras", "data": '{ left = "left", right = "right" }'},
     "words": {"source": "keras", "path": "words.keras", "data": '"words"'},
+    "pixels": {"source": "keras", "path": "pixels.keras", "data": '"pixels"'},
     "free": {"source": "keras", "path": "free.keras", "data": '"frame"', "input_shapes": "{ frame = [1, 12, 12, 3] }"},
     "unpinned": {"source": "keras", "path": "free.keras", "data": '"frame"'},
     "score": {"source": "saved_model", "path": "two", "data": '"left"', "signature": '"score"'},

@@ -1,11 +1,14 @@
-"""The plan of a manifest as text: a change of the plan is seen in the diff of its golden file.
+"""The plan of a workspace as text: a change of a plan is seen in the diff of its golden file.
 
+One is the examples' (manifests/ of this repository), one a made-up workspace that uses what the examples do not.
 `UPDATE_GOLDEN=1 pytest tests/plan` writes the files anew; look at what changed before committing.
 """
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -13,47 +16,65 @@ import pytest
 
 from quantbuild.manifest.loading import load
 from quantbuild.plan import plan
+from quantbuild.step import Step
 
 HERE = Path(__file__).parent
+ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("name", ["one_model", "two_models"])
-def test_the_plan_of_a_manifest_is_as_written_down(name: str, tmp_path: Path) -> None:
-    (tmp_path / "manifests").mkdir()
-    (tmp_path / "manifests" / "m.toml").write_bytes((HERE / f"{name}.toml").read_bytes())
-    steps = plan(load(tmp_path, environ={}, check_files=False))
+@pytest.fixture
+def two_models(tmp_path: Path) -> Path:
+    """The root of a workspace of two models, one of the user's functions, two devices; none of its files exist."""
+    return written(tmp_path / "two")
+
+
+def written(root: Path) -> Path:
+    (root / "manifests").mkdir(parents=True)
+    (root / "manifests" / "m.toml").write_bytes((HERE / "two_models.toml").read_bytes())
+    return root
+
+
+def planned(root: Path) -> tuple[Step, ...]:
+    return plan(load(root, environ={}, check_files=False))
+
+
+@pytest.mark.parametrize("name", ["examples", "two_models"])
+def test_the_plan_is_as_written_down(name: str, two_models: Path) -> None:
+    steps = planned(ROOT if name == "examples" else two_models)
     text = msgspec.json.format(msgspec.json.encode(steps, order="sorted"), indent=1).decode() + "\n"
     golden = HERE / "golden" / f"{name}.json"
     if os.environ.get("UPDATE_GOLDEN"):
         golden.write_text(text)
-    assert text == golden.read_text()
+    assert text == golden.read_text(), "see UPDATE_GOLDEN at the top of this file"
 
 
-def test_a_plan_does_not_depend_on_the_folder(tmp_path: Path) -> None:
-    plans = []
-    for folder in ("one", "elsewhere/two"):
-        root = tmp_path / folder
-        (root / "manifests").mkdir(parents=True)
-        (root / "manifests" / "m.toml").write_bytes((HERE / "two_models.toml").read_bytes())
-        plans.append(plan(load(root, environ={}, check_files=False)))
-    assert plans[0] == plans[1]
+def test_a_plan_does_not_depend_on_the_folder(two_models: Path, tmp_path: Path) -> None:
+    assert planned(written(tmp_path / "else where" / "two")) == planned(two_models)
 
 
-def test_every_step_comes_after_what_it_needs(tmp_path: Path) -> None:
-    (tmp_path / "manifests").mkdir()
-    (tmp_path / "manifests" / "m.toml").write_bytes((HERE / "two_models.toml").read_bytes())
-    seen: set[str] = set()
-    for step in plan(load(tmp_path, environ={}, check_files=False)):
-        assert set(step.needs) <= seen
-        assert {given.step for given in step.inputs.values()} - {None} <= set(step.needs)
-        seen.add(step.id)
+@pytest.mark.parametrize("name", ["examples", "two_models"])
+def test_every_step_comes_after_what_it_needs(name: str, two_models: Path) -> None:
+    seen: dict[str, Step] = {}
+    for step in planned(ROOT if name == "examples" else two_models):
+        assert set(step.needs) <= seen.keys()
+        for given in step.inputs.values():
+            if given.step is not None:
+                assert given.step in step.needs
+                assert given.path in seen[given.step].outputs.values()
+        seen[step.id] = step
 
 
-def test_the_legacy_reader_is_in_the_key_of_a_legacy_file_alone(tmp_path: Path) -> None:
-    """Installing tf_keras must not convert a .keras model anew: it is never read with it."""
-    (tmp_path / "manifests").mkdir()
-    model = '[model.{0}]\nsource = "keras"\npath = "m.{0}"\n[model.{0}.variant.v]\nscheme = "float16"\n'
-    (tmp_path / "manifests" / "m.toml").write_text("schema = 1\n" + model.format("keras") + model.format("h5"))
-    tools = {step.id: step.tools for step in plan(load(tmp_path, environ={}, check_files=False))}
-    assert "tf_keras" in tools["convert:h5"]
-    assert "tf_keras" not in tools["convert:keras"]
+def test_no_two_steps_write_the_same_file(two_models: Path) -> None:
+    outputs = [path for step in planned(two_models) for path in step.outputs.values()]
+    assert len(set(outputs)) == len(outputs)
+
+
+def test_planning_needs_no_tensorflow(two_models: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from quantbuild.manifest.loading import load\n"
+        "from quantbuild.plan import plan\n"
+        f"assert plan(load(Path({str(two_models)!r}), environ={{}}, check_files=False))\n"
+        "assert not {'tensorflow', 'keras', 'numpy', 'ai_edge_litert'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,5 +1,6 @@
-"""The commands that need no build: doctor, cache, init, schema; their exit codes and messages."""
+"""The commands that need no build: cache, init, schema; their exit codes and messages."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -9,8 +10,8 @@ from quantbuild import starter
 from quantbuild.cache.local import LocalCache
 from quantbuild.cli import main
 from quantbuild.digests import sha256_of_bytes
-from quantbuild.doctor import examine
 from quantbuild.manifest.loading import load
+from quantbuild.manifest.schema import json_schema
 from quantbuild.units import parse_size
 
 
@@ -21,43 +22,6 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("QUANTBUILD_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delenv("QUANTBUILD_CACHE_TOKEN", raising=False)
     return tmp_path / "here"
-
-
-def test_doctor_finds_all_that_is_needed_on_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["doctor"]) == 0
-    out = capsys.readouterr().out
-    for name in ("python", "tensorflow", "ai-edge-litert", "memory", "QUANTBUILD_CACHE_TOKEN  not set"):
-        assert name in out
-
-
-def test_doctor_says_what_to_install_and_exits_1(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("quantbuild.doctor.NEEDED", ("numpy", "no-such-distribution"))
-    assert main(["doctor"]) == 1
-    assert "absent  <- pip install no-such-distribution" in capsys.readouterr().out
-
-
-def test_doctor_never_prints_the_token(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setenv("QUANTBUILD_CACHE_TOKEN", "a-secret")
-    main(["doctor", "--json"])
-    out = capsys.readouterr().out
-    assert "a-secret" not in out
-    rows = json.loads(out)["findings"]
-    assert [row["value"] for row in rows if row["name"] == "QUANTBUILD_CACHE_TOKEN"] == ["set"]
-
-
-def test_doctor_with_a_broken_manifest_exits_2(elsewhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (elsewhere / "manifests").mkdir()
-    (elsewhere / "manifests" / "a.toml").write_text("schema = 1\n[modle.m]\n")
-    assert main(["doctor"]) == 2
-    assert "manifests/a.toml:2" in capsys.readouterr().err
-
-
-def test_doctor_names_the_devices_of_the_workspace(elsewhere: Path) -> None:
-    starter.create(elsewhere / "w")
-    rows = examine(elsewhere / "w", load(elsewhere / "w"), deep=False)
-    assert [row.name for row in rows if row.part == "devices"] == ["host"]
 
 
 def test_cache_stat_and_gc(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +76,48 @@ def test_init_into_a_file_is_one_plain_line(elsewhere: Path, capsys: pytest.Capt
     (elsewhere / "file").write_text("")
     assert main(["init", "file/demo"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_init_leaves_nothing_where_it_fails_half_way(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rename = Path.rename
+
+    def full(path: Path, target: Path) -> Path:
+        if target == Path("deep/demo/manifests"):
+            raise OSError(errno.ENOSPC, "No space left on device", str(target))
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    assert main(["init", "deep/demo"]) == 2
+    assert capsys.readouterr().err.startswith("deep/demo/manifests: No space left on device; ")
+    assert list(elsewhere.iterdir()) == []
+    (elsewhere / "mine").mkdir()
+    monkeypatch.setattr(starter, "_write", lambda folder, example: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        main(["init", "mine"])
+    assert [path.name for path in elsewhere.rglob("*")] == ["mine"]
+
+
+def test_init_tells_the_command_that_enters_a_folder_with_a_space(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "my demo"]) == 0
+    assert "next: cd 'my demo' && doit report" in capsys.readouterr().out
+
+
+def test_init_says_what_a_gitignore_that_it_kept_should_hold(
+    elsewhere: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (elsewhere / ".gitignore").write_text("mine")
+    assert main(["init"]) == 0
+    assert "kept your .gitignore; it should ignore /build/ and /dist/" in capsys.readouterr().out
+
+
+def test_init_points_editors_to_the_schema_that_it_wrote(elsewhere: Path) -> None:
+    assert main(["init"]) == 0
+    (manifest,) = (elsewhere / "manifests").glob("*.toml")
+    hint, _, schema = manifest.read_text().splitlines()[0].partition(" ")
+    assert hint == "#:schema"
+    assert json.loads((manifest.parent / schema).read_bytes()) == json_schema()
 
 
 def test_plan_outside_a_workspace_says_where_to_run(capsys: pytest.CaptureFixture[str]) -> None:

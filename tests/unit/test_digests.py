@@ -24,6 +24,16 @@ def test_a_file_is_its_sha256_and_size(tmp_path: Path) -> None:
     assert digest == (hashlib.sha256(b"hello").hexdigest(), 5)
 
 
+def test_a_dangling_link_in_a_folder_is_no_content(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "a").write_bytes(b"hello")
+    before = fresh(tmp_path)
+    expected = before.digest("model"), before.stamps("model")
+    (tmp_path / "model" / ".#a").symlink_to("nobody@nowhere")  # as an editor's lock is
+    after = fresh(tmp_path)
+    assert (after.digest("model"), after.stamps("model")) == expected
+
+
 def test_a_missing_file_has_no_digest(tmp_path: Path) -> None:
     assert fresh(tmp_path).digest("nothing/here") is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,41 @@ def test_files_outside_the_root_and_writing_are_no_inputs(root: Path, tmp_path_f
     read = f"float(open({str(outside)!r}).read())"
     body = f"def clips():\n    open('log.txt', 'w').close()\n    yield np.array([[{read}]]), 0\n"
     assert opened(root, body)[0][""].tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "with tempfile.TemporaryDirectory() as folder: os.makedirs(f'{folder}/data/clips/more')",
+        "with tempfile.TemporaryFile(dir='.') as file: file.write(b'1')",
+        "list(os.fwalk('data'))",
+        "os.listdir('data')",
+        "open('scratch.bin', 'w+b').close()",
+        "sqlite3.connect(':memory:').close()",
+    ],
+)
+def test_what_reads_no_file_of_the_workspace_needs_no_declaration(root: Path, work: str) -> None:
+    body = f"import os, sqlite3, tempfile\ndef clips():\n    {work}\n    yield np.zeros((1, 1)), None\n"
+    assert len(opened(root, body)) == 1
+
+
+@pytest.mark.parametrize("database", ["'data/table.db'", "'file:data/table.db?mode=ro', uri=True"])
+def test_a_database_must_be_declared(root: Path, database: str) -> None:
+    sqlite3.connect(root / "data" / "table.db").close()
+    body = f"import sqlite3\ndef clips():\n    sqlite3.connect({database}).close()\n    yield np.zeros((1, 1)), None\n"
+    with pytest.raises(StepError, match=r'reads "data/table\.db", which is not declared'):
+        opened(root, body)
+    assert len(opened(root, body, ("data/*.db",))) == 1
+
+
+def test_a_file_opened_from_its_folders_descriptor_must_be_declared(root: Path) -> None:
+    body = (
+        "import os\ndef clips():\n    folder = os.open('data', os.O_RDONLY)\n"
+        "    os.close(os.open('secret.txt', os.O_RDONLY, dir_fd=folder))\n    yield np.zeros((1, 1)), None\n"
+    )
+    with pytest.raises(StepError, match=r'reads "data/secret\.txt", which is not declared'):
+        opened(root, body)
+    assert len(opened(root, body, ("data/secret.txt",))) == 1
 
 
 def test_after_the_function_anything_may_be_read_again(root: Path) -> None:

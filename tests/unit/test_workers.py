@@ -17,7 +17,7 @@ from quantbuild.step import Job
 from quantbuild.workers import WorkerPool
 
 TRIAL_ACTION = """
-import os, signal, sys, time
+import errno, os, signal, subprocess, sys, time
 from quantbuild.errors import StepError
 
 def run(job):
@@ -33,6 +33,21 @@ def run(job):
         raise ZeroDivisionError("one over nothing")
     if what == "exit":
         os._exit(7)
+    if what == "slow exit":
+        os.close(int(sys.argv[1]))
+        time.sleep(0.3)
+        os._exit(7)
+    if what == "full":
+        raise OSError(errno.ENOSPC, "No space left on device", "out.bin")
+    if what == "full log":
+        for descriptor in (1, 2):
+            os.dup2(os.open("/dev/full", os.O_WRONLY), descriptor)
+        raise OSError(errno.ENOSPC, "No space left on device")
+    if what == "child":
+        subprocess.Popen(["sleep", "600"])
+        print("started")
+        sys.stdout.flush()
+        time.sleep(600)
     return {"pid": os.getpid()}
 """
 
@@ -79,6 +94,9 @@ def test_what_an_action_prints_goes_to_its_log(pool: WorkerPool, tmp_path: Path)
     [
         ("kill", "trial:m: its worker was ended by signal 11 (SIGSEGV)"),
         ("exit", "trial:m: its worker ended by itself with exit code 7"),
+        ("slow exit", "trial:m: its worker ended by itself with exit code 7"),
+        ("full", "trial:m: No space left on device: out.bin; make room and build again"),
+        ("full log", "trial:m: No space left on device; make room and build again"),
         ("user", "trial:m: the model is not a model; give a model"),
         ("bug", "trial:m: ZeroDivisionError: one over nothing; see its log"),
     ],
@@ -116,7 +134,7 @@ def test_closing_the_pool_ends_a_busy_worker(pool: WorkerPool, tmp_path: Path) -
     assert "SIGKILL" in caught[0]
 
 
-def test_a_worker_ends_when_its_parent_is_killed(pool: WorkerPool, tmp_path: Path) -> None:
+def test_a_worker_and_what_it_started_end_when_its_parent_is_killed(pool: WorkerPool, tmp_path: Path) -> None:
     script = textwrap.dedent(f"""
         import sys, threading
         sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -126,20 +144,20 @@ def test_a_worker_ends_when_its_parent_is_killed(pool: WorkerPool, tmp_path: Pat
         root = Path({str(tmp_path)!r})
         pool = WorkerPool(root, {{"light": 1}})
         print(pool.run("light", job(root, "fine"), root / "a.log")["pid"], flush=True)
-        pool.run("light", job(root, "hang"), root / "b.log")
+        pool.run("light", job(root, "child"), root / "b.log")
     """)
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
     worker = int(parent.stdout.readline())
-    while not (tmp_path / "b.log").exists():
+    while "started" not in ((tmp_path / "b.log").read_text() if (tmp_path / "b.log").exists() else ""):
         time.sleep(0.02)
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         try:
-            os.kill(worker, 0)
+            os.killpg(worker, 0)  # the worker leads a group of its own
         except ProcessLookupError:
             return
         time.sleep(0.05)
-    pytest.fail("the worker outlived its parent")
+    pytest.fail("the worker, or what it started, outlived its parent")

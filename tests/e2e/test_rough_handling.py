@@ -1,0 +1,243 @@
+"""How people treat a build besides `doit report`: other options, closed pipes, plain terminals, damaged files."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import signal
+import subprocess
+
+import pytest
+from conftest import Workspace
+
+SECOND = """
+[model.n]
+source = "tflite"
+path = "m.tflite"
+ship = "a"
+[model.n.variant.a]
+scheme = "dynamic"
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_build_that_waits_for_another_can_be_interrupted(light: Workspace, number: signal.Signals) -> None:
+    state = light.root / "build/.state"
+    state.mkdir(parents=True)
+    with (state / "lock").open("a+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        waiting = subprocess.Popen(
+            light.command("doit", "quantize"),
+            cwd=light.root,
+            env=light.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert waiting.stdout is not None
+        assert "waiting for it" in waiting.stdout.readline()
+        waiting.send_signal(number)
+        output, _ = waiting.communicate(timeout=30)
+    assert waiting.returncode == 128 + number
+    assert output.strip() == f"quantbuild: interrupted by {number.name}; finished steps are kept"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-r", "json", "report"], "-r: "),
+        (["-P", "process", "-n", "2", "report"], "-P process: "),
+        (["-s", "report"], "-s: "),
+        (["-s", "quantize"], "-s: "),
+    ],
+)
+def test_options_that_would_lose_outcomes_are_refused(built: Workspace, arguments: list[str], said: str) -> None:
+    built.edit('scheme = "dynamic"', 'scheme = "float16"')
+    before = built.files("dist")
+    output = built.doit(*arguments, code=2)
+    assert output.startswith(f"doit: {said}")
+    assert output.count("\n") == 1
+    assert built.files("dist") == before
+
+
+def test_always_execute_executes_every_step_of_every_model_once(light: Workspace) -> None:
+    light.manifest.write_text(light.manifest.read_text() + SECOND)
+    light.doit("quantize")
+    everything = {"convert:m", "convert:n", "quantize:m/a", "quantize:m/b", "quantize:n/a", "dist"}
+    for cleaned in (False, True):
+        if cleaned:
+            light.doit("clean", "-a")
+        light.doit("-a", "quantize")
+        assert light.steps("executed") == everything
+
+
+def test_forget_without_a_task_forgets_the_default_one(built: Workspace) -> None:
+    built.doit("forget")
+    built.doit()
+    assert built.steps("executed") == {"report"}
+
+
+def test_forget_all_makes_everything_run_again(light: Workspace) -> None:
+    light.doit("quantize")
+    light.doit("forget", "-a")
+    light.doit("quantize")
+    assert light.steps("executed") == {"convert:m", "quantize:m/a", "quantize:m/b", "dist"}
+
+
+def test_clean_all_leaves_no_result(built: Workspace) -> None:
+    built.doit("clean", "-a", "-n")
+    assert (built.root / "dist/m/model.tflite").is_file()
+    built.doit("clean", "-a")
+    assert built.files("dist") == {}
+    left = {name for name in built.files("build") if not name.startswith((".state/", ".logs/"))}
+    assert left == {"last_run.json"}
+
+
+def test_clean_of_what_ships_takes_the_shipped_copy_too(built: Workspace) -> None:
+    built.doit("clean", "quantize:m/a")
+    assert set(built.files("dist")) == {"m/b.tflite", "m/b.json", "quantbuild.lock.json", "quantbuild.d"}
+    built.doit("quantize")
+    assert (built.root / "dist/m/model.tflite").read_bytes() == (built.root / "dist/m/a.tflite").read_bytes()
+
+
+def test_one_variant_alone_copies_nothing_that_is_gone_or_altered(built: Workspace) -> None:
+    shipped = (built.root / "dist/m/model.tflite").read_bytes()
+    built.edit('scheme = "dynamic"', 'scheme = "float16"')
+    (built.root / "dist/m/a.tflite").unlink()
+    built.doit("quantize:m/b")
+    (built.root / "dist/m/a.tflite").write_bytes(b"altered")
+    built.doit("-a", "quantize:m/b")
+    assert (built.root / "dist/m/model.tflite").read_bytes() == shipped
+    built.doit("quantize")
+    assert (built.root / "dist/m/a.tflite").read_bytes() == shipped
+
+
+@pytest.mark.parametrize("lock", [b"", b"\x80\xff no text", b"[]", b'{"schema": 7}'])
+def test_a_damaged_lock_is_written_anew(built: Workspace, lock: bytes) -> None:
+    good = (built.root / "dist/quantbuild.lock.json").read_bytes()
+    (built.root / "dist/quantbuild.lock.json").write_bytes(lock)
+    built.doit("-a", "quantize:m/a")
+    built.doit("quantize")
+    assert json.loads((built.root / "dist/quantbuild.lock.json").read_bytes())["artifacts"].keys() == (
+        json.loads(good)["artifacts"].keys()
+    )
+
+
+@pytest.mark.parametrize("content", [b"SQLite format 3\x00" + b"\x01garbage" * 600, b"SQLite format 3\x00", b"dbm"])
+def test_a_damaged_database_is_replaced(built: Workspace, content: bytes) -> None:
+    (built.root / "build/.state/doit.db").write_bytes(content)
+    built.doit()
+    assert built.last_run()["executed"] == 0
+
+
+@pytest.mark.parametrize("command", [["plan"], ["plan", "--json"], ["explain", "report"]])
+def test_a_file_where_the_build_folder_should_be_is_a_usage_error(light: Workspace, command: list[str]) -> None:
+    (light.root / "build").write_text("")
+    assert light.quantbuild(*command, code=2) == (
+        "build/.state: Not a directory; quantbuild keeps its state under build/\n"
+    )
+
+
+def test_a_file_where_dist_should_be_fails_the_publishing_alone(light: Workspace) -> None:
+    (light.root / "dist").write_text("")
+    output = light.doit("report", code=1)
+    assert "dist  failed: Not a directory: " in output
+    assert (light.root / "build/report/index.html").is_file()
+    (light.root / "dist").unlink()
+    light.doit("report")
+    assert (light.root / "dist/m/a.tflite").is_file()
+
+
+def test_a_terminal_that_knows_no_arrow_ends_nothing(built: Workspace) -> None:
+    built.environment |= {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    built.edit('scheme = "dynamic"', 'scheme = "float16"')
+    assert r"dynamic \u2192 float16" in built.quantbuild("explain", "quantize:m/b")
+    assert r"dynamic \u2192 float16" in built.doit("quantize")
+
+
+def test_a_reader_that_has_had_enough_does_not_stop_the_build(light: Workspace) -> None:
+    process = subprocess.Popen(
+        light.command("doit", "report"),
+        cwd=light.root,
+        env=light.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait(timeout=120) == 0
+    assert light.last_run()["executed"] == 12
+
+
+def test_models_and_variants_with_dots_do_not_meet(light: Workspace) -> None:
+    parts = [
+        f'[model."{model}"]\nsource = "tflite"\npath = "m.tflite"\n[model."{model}".variant]\n'
+        + f'"{variant}" = {{ scheme = "{scheme}" }}\n'
+        for model, variant, scheme in (("x.y", "z", "float16"), ("x", "y.z", "dynamic"))
+    ]
+    light.manifest.write_text(light.manifest.read_text() + "".join(parts))
+    light.doit("-n", "4", "quantize")
+    dist = light.files("dist")
+    assert dist["x.y/z.tflite"] == dist["m/a.tflite"]
+    assert dist["x/y.z.tflite"] == dist["m/b.tflite"]
+
+
+def test_a_cache_that_cannot_be_written_is_a_warning(light: Workspace) -> None:
+    (light.root / "file").write_text("")
+    light.environment["QUANTBUILD_CACHE_DIR"] = str(light.root / "file")
+    output = light.doit("quantize")
+    assert output.count("this build goes on without keeping results") == 1
+    assert light.last_run()["executed"] == 4
+
+
+def test_a_workspace_without_a_model_has_an_empty_report(light: Workspace) -> None:
+    light.manifest.write_text("schema = 1\n")
+    light.doit("report")
+    assert json.loads((light.root / "build/report/report.json").read_bytes())["models"] == []
+
+
+def test_help_is_everywhere(light: Workspace) -> None:
+    commands = (["plan"], ["explain"], ["schema"], ["init"], ["doctor"], ["cache"], ["cache", "gc"], ["cache", "stat"])
+    for command in ([], *commands):
+        output = light.quantbuild(*command, "--help")
+        assert output.startswith("usage: quantbuild")
+        assert "exit codes: 0 done" in output
+    assert "usage: quantbuild" in light.quantbuild(code=2)
+    assert "invalid choice" in light.quantbuild("quantise", code=2)
+
+
+OWN_TASKS = """
+def task_app():
+    return {
+        "actions": ["cp dist/m/model.tflite app.tflite"],
+        "file_dep": ["dist/m/model.tflite"],
+        "task_dep": ["quantize"],
+        "targets": ["app.tflite"],
+    }
+
+
+def task_broken():
+    return {"actions": ["false"], "task_dep": ["quantize"]}
+"""
+
+
+def test_a_dodo_file_may_have_tasks_of_its_own(light: Workspace) -> None:
+    dodo = light.root / "dodo.py"
+    dodo.write_text(dodo.read_text() + OWN_TASKS)
+    light.doit("app")
+    assert (light.root / "app.tflite").read_bytes() == (light.root / "dist/m/a.tflite").read_bytes()
+    output = light.doit("broken", code=1)
+    assert "broken: Command failed: 'false' returned 1" in output
+    assert light.steps("up_to_date") == {"convert:m", "quantize:m/a", "quantize:m/b", "dist"}
+    light.doit("forget", "-a")
+
+
+@pytest.mark.parametrize("command", [["clean"], ["clean", "-a"], ["forget", "-a"], ["report"]])
+def test_a_vanished_data_set_is_one_line_whatever_is_asked(built: Workspace, command: list[str]) -> None:
+    (built.root / "data.npz").unlink()
+    output = built.doit(*command, code=2)
+    (line,) = [line for line in output.splitlines() if " - executing " not in line]
+    assert line == 'manifests/m.toml:4: dataset.data.path: "data.npz" does not exist; correct the path or create it'
