@@ -163,6 +163,9 @@ class Session:
             counts = dict.fromkeys(COUNTED, 0) | {"up_to_date": len(self._stood)}
             steps = [{"id": step, "status": "up_to_date", "reasons": []} for step in sorted(self._stood)]
             ending = Ending(counts=counts, failed_gates=gates, reported="report" in self._stood)
+            restamped = self._standing.restamped()
+            if restamped is not None:
+                write_snapshot(self._snapshot_path, restamped)
         else:
             build = self._build
             build.publish_partly()

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
-import inspect
 import io
 import os
 import signal
@@ -23,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from doit import Globals
 from doit.runner import MRunner, MThreadRunner, Runner
 
+from quantbuild import answers
 from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError
 from quantbuild.machine import processors
 from quantbuild.session import CLOSING_DOCS, GROUPS, STATE_FOLDER, Session, make_state_folder, steps_of
@@ -57,7 +57,7 @@ def tasks() -> dict[str, Any]:
     _look_how_doit_runs()
     root = Path.cwd()
     try:
-        _prepare_state(root)
+        make_state_folder(root)
         shell = Shell(root)
     except QuantbuildError as error:
         sys.stderr.write(f"{error}\n")
@@ -67,7 +67,7 @@ def tasks() -> dict[str, Any]:
         raise SystemExit(EXIT_USAGE) from None
 
     def task_quantbuild() -> Iterator[TaskDict]:
-        shell.observe_forget()
+        shell.answer_doit()
         yield from shell.tasks()
 
     class BoundReporter(Reporter):
@@ -86,20 +86,6 @@ def tasks() -> dict[str, Any]:
         },
         "task_quantbuild": task_quantbuild,
     }
-
-
-def _prepare_state(root: Path) -> None:
-    """Make the state folder, and drop a database that doit would refuse with a traceback: it decides nothing."""
-    make_state_folder(root)
-    database = root / DATABASE
-    if database.is_file():
-        try:
-            with contextlib.closing(sqlite3.connect(database)) as connection:
-                connection.execute("SELECT count(*) FROM sqlite_master")
-        except sqlite3.OperationalError:
-            pass  # another build is writing it
-        except sqlite3.DatabaseError:
-            database.unlink()
 
 
 def _answer_signals(end: Callable[[], None]) -> None:
@@ -170,7 +156,7 @@ class Shell:
         self.session = Session(root, Terminal(self._line, self._display))
         self.run_everything = False
         """Whether doit was told to (-a)."""
-        self._is_settled = _with_signature(self._settled)
+        self._ignored = answers.ignored_tasks(root / DATABASE)
         self._aborted = False
         self._ending = False
 
@@ -191,7 +177,6 @@ class Shell:
         made: TaskDict = {
             "basename": basename,
             "actions": [(self._run, (task.name,))],
-            "uptodate": [(self._is_settled, (task.name,))],
             "task_dep": task.needs,
             "clean": [(self._clean, (task.name,))],
             "doc": task.doc,
@@ -314,27 +299,11 @@ class Shell:
         except QuantbuildError as error:
             self._abort(error)
 
-    def observe_forget(self) -> None:
-        """Give `doit forget` its meaning: what doit's database is told to drop loses its record too."""
-        manager = Globals.dep_manager
-        if manager is None:
-            return
-        ours = {task.name for task in self.session.tasks()}
-        remove: Callable[[str], None] = manager.remove
-        remove_all: Callable[[], None] = manager.remove_all
-
-        def forget(task: str) -> None:
-            if task in ours:  # neither a group nor a task of the user's own
-                self._forget(task)
-            remove(task)
-
-        def forget_all() -> None:
-            for task in ours:
-                self._forget(task)
-            remove_all()
-
-        manager.remove = forget
-        manager.remove_all = forget_all
+    def answer_doit(self) -> None:
+        """Answer for our tasks what doit would ask its database, and give `doit forget` its meaning."""
+        if Globals.dep_manager is not None:
+            ours = {task.name for task in self.session.tasks()}
+            answers.take_over(Globals.dep_manager, ours, self._ignored, self._settled, self._forget)
 
     def _forget(self, task: str) -> None:
         for step_id in steps_of(task):
@@ -473,13 +442,3 @@ def _told(reasons: Sequence[str]) -> str:
     more = len(reasons) - MOST_REASONS_TOLD
     told = "; ".join(reasons[:MOST_REASONS_TOLD])
     return f"{told}; and {more} more" if more > 0 else told
-
-
-def _with_signature(function: Callable[[str], bool]) -> Callable[[str], bool]:
-    """Return `function` with its signature at hand: doit inspects that of every such callable at every call."""
-
-    def settled(task: str) -> bool:
-        return function(task)
-
-    settled.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
-    return settled

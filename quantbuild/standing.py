@@ -85,10 +85,12 @@ _decoder = msgspec.msgpack.Decoder(Snapshot)
 class Standing:
     """A snapshot whose common part holds: manifests, code, tools, CPU and devices are as they were."""
 
-    def __init__(self, snapshot: Snapshot, digests: Digests) -> None:
+    def __init__(self, snapshot: Snapshot, digests: Digests, manifests: tuple[File, ...]) -> None:
         self.snapshot = snapshot
+        self._manifests = manifests
         self._digests = digests
         self._altered: set[int] | None = None
+        self._restamped: dict[int, File] = {}
 
     def stands(self, step: str) -> bool:
         """Whether every file that `step` rests on is as it was when the step was found up to date."""
@@ -131,6 +133,18 @@ class Standing:
                 continue
             if not same_content(file, self._digests):
                 yield place
+            elif (stamp := self._digests.believed_stamp(file.path)) is not None:
+                self._restamped[place] = File(file.path, file.sha256, stamp)
+
+    def restamped(self) -> Snapshot | None:
+        """Return the snapshot with the new stamps of files that were touched and are the same, None where none was.
+
+        Without it every later build would look these files up anew.
+        """
+        if not self._restamped and self._manifests == self.snapshot.manifests:
+            return None
+        files = [self._restamped.get(place, file) for place, file in enumerate(self.snapshot.files)]
+        return msgspec.structs.replace(self.snapshot, files=tuple(files), manifests=self._manifests)
 
 
 def same_content(file: File, digests: Digests) -> bool:
@@ -159,16 +173,17 @@ def read_standing(path: Path, digests: Digests) -> Standing | None:
         snapshot = _decoder.decode(path.read_bytes())
     except (FileNotFoundError, msgspec.DecodeError):
         return None
+    if snapshot.schema != SNAPSHOT_SCHEMA or snapshot.facts != facts():
+        return None
+    manifests = _same_manifests(snapshot.manifests, digests)
     holds = (
-        snapshot.schema == SNAPSHOT_SCHEMA
-        and snapshot.facts == facts()
-        and _same_manifests(snapshot.manifests, digests)
+        manifests is not None
         and (
             snapshot.installed == installed_stamp() or all(version(name) == was for name, was in snapshot.tools.items())
         )
         and all(fingerprint(device.runner, device.options) == device.fingerprint for device in snapshot.devices)
     )
-    return Standing(snapshot, digests) if holds else None
+    return Standing(snapshot, digests, manifests) if holds and manifests is not None else None
 
 
 def write_snapshot(path: Path, snapshot: Snapshot) -> None:
@@ -196,16 +211,20 @@ def _manifest_paths(digests: Digests) -> list[str]:
     return [path for path in digests.files_below(MANIFEST_FOLDER) if path.endswith(".toml")]
 
 
-def _same_manifests(manifests: tuple[File, ...], digests: Digests) -> bool:
+def _same_manifests(manifests: tuple[File, ...], digests: Digests) -> tuple[File, ...] | None:
+    """Return the manifests with the stamps they have now, None where one differs, is new or is gone."""
     if [file.path for file in manifests] != _manifest_paths(digests):
-        return False
+        return None
+    found = []
     for file in manifests:
         now = os.stat(file.path)  # noqa: PTH116 - as for every file here
         if file.stamp == (now.st_size, now.st_mtime_ns, now.st_ctime_ns, now.st_ino):
-            continue
-        if not same_content(file, digests):
-            return False
-    return True
+            found.append(file)
+        elif same_content(file, digests):
+            found.append(File(file.path, file.sha256, digests.believed_stamp(file.path)))
+        else:
+            return None
+    return tuple(found)
 
 
 def installed_stamp() -> str:

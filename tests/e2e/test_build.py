@@ -9,10 +9,13 @@ import zipfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 from conftest import Workspace, write_light
 
+from quantbuild.digests import Stamp
 from quantbuild.report import schema
+from quantbuild.standing import Snapshot
 
 
 def last_line(output: str) -> str:
@@ -344,3 +347,25 @@ def test_the_wheel_holds_templates_and_starter(tmp_path: Path) -> None:
     assert any(name.startswith("quantbuild/templates/vendor/") for name in names)
     assert "quantbuild/starter/digits/model.keras" in names
     assert "quantbuild/starter/workspace.toml" in names
+
+
+def test_after_touching_everything_one_build_looks_and_the_next_ones_cost_what_the_first_did(light: Workspace) -> None:
+    light.doit()
+    light.doit()
+    state = [light.root / "build/.state" / name for name in ("standing.msgpack", "digests.msgpack")]
+    for path in [path for path in light.root.rglob("*") if path.is_file() and ".state" not in path.parts]:
+        path.touch()
+    light.doit()
+    assert light.steps("executed") == set()
+    after_the_look = [path.stat().st_mtime_ns for path in state]
+    light.doit()
+    assert [path.stat().st_mtime_ns for path in state] == after_the_look
+    snapshot = msgspec.msgpack.decode(state[0].read_bytes(), type=Snapshot)
+    kept = [*snapshot.files, *snapshot.manifests]
+    moved = [file.path for file in kept if file.stamp != stamp_of(light.root / file.path)]
+    assert moved == []
+
+
+def stamp_of(path: Path) -> Stamp:
+    status = path.stat()
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)

@@ -241,3 +241,30 @@ def test_a_vanished_data_set_is_one_line_whatever_is_asked(built: Workspace, com
     output = built.doit(*command, code=2)
     (line,) = [line for line in output.splitlines() if " - executing " not in line]
     assert line == 'manifests/m.toml:4: dataset.data.path: "data.npz" does not exist; correct the path or create it'
+
+
+def test_ignore_leaves_a_task_out_until_it_is_forgotten(built: Workspace) -> None:
+    built.doit("ignore", "quantize:m/a")
+    said = built.doit("report", code=1)
+    assert "quantize:m/a: ignored" in said
+    built.doit("forget", "quantize:m/a")
+    built.doit("quantize")
+    assert built.steps("executed") >= {"quantize:m/a"}
+
+
+def test_a_task_of_the_users_own_is_doits_business(light: Workspace) -> None:
+    (light.root / "dodo.py").write_text(
+        "from quantbuild.shell import tasks\nglobals().update(tasks())\n\n"
+        "def task_mine():\n"
+        '    return {"actions": ["cp m.tflite copy"], "file_dep": ["m.tflite"], "targets": ["copy"],\n'
+        '            "task_dep": ["quantize:m/a"]}\n'
+    )
+    light.doit("mine")
+    light.doit("mine")
+    copy = light.root / "copy"
+    made = copy.stat().st_mtime_ns
+    light.doit("mine")
+    assert copy.stat().st_mtime_ns == made, "its file_dep is as it was, by doit's own database"
+    copy.unlink()
+    light.doit("mine")
+    assert copy.exists()
