@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import threading
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
@@ -20,11 +22,12 @@ from quantbuild.freshness import FORCED, FORGOTTEN, KEY_SCHEMA, Reason, key_of, 
 from quantbuild.machine import Machine, processors
 from quantbuild.manifest.definitions import Workspace
 from quantbuild.outcome import Outcome, Status
-from quantbuild.plan import plan, plug_in, record_path
+from quantbuild.plan import plan, record_path
 from quantbuild.record import RECORD_SCHEMA, Failure, Record, Result, RunFacts, read_record, write_record
 from quantbuild.session import STATE_FOLDER
 from quantbuild.standing import RestsOn
 from quantbuild.step import Step, file_name
+from quantbuild.steps import plug_in
 from quantbuild.tools import cpu, versions
 from quantbuild.watcher import Watcher
 from quantbuild.workers import WorkerPool
@@ -59,8 +62,17 @@ class Build:
         settings = workspace.cache
         self.cache = open_cache(self.root, settings.directory, settings.remote, upload=settings.upload, warn=self._warn)
         self.execution = Execution(
-            self.root, digests=digests, machine=self.machine, pool=self.pool, cache=self.cache, watcher=watcher
+            self.root,
+            digests=digests,
+            machine=self.machine,
+            pool=self.pool,
+            cache=self.cache,
+            watcher=watcher,
+            make=self.make,
         )
+        self.trials: dict[str, Outcome] = {}
+        """What became of the steps that drivers had made: they are no tasks, and no count of tasks has them."""
+        self._trial_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._stopping = False
         self._pending: dict[str, Pending] = {}
         self._made: dict[str, str] = {}
@@ -86,6 +98,15 @@ class Build:
         if blocker is not None:
             self._close(Outcome(step=step.id, status="blocked", message=blocker))
             return True
+        found = self._looked_at(step)
+        if isinstance(found, Outcome):
+            self._close(found)
+            return True
+        self._pending[step.id] = found
+        return False
+
+    def _looked_at(self, step: Step) -> Outcome | Pending:
+        """Return that `step` is up to date or cannot be (an input is missing), or why it must run."""
         try:
             with self.machine.hashing():
                 preimage = self.preimage(step)
@@ -93,16 +114,13 @@ class Build:
                 record = read_record(self.root / record_path(step))
                 reasons = why_not_fresh(key, preimage, record, self.digests.digest)
         except (StepError, OSError) as error:
-            self._fail(step, error, pending=Pending({}, "", ()), log=None, seconds=0.0, began="")
-            return True
-        if not reasons:
-            assert record is not None
-            assert record.result is not None
-            self._note_made(record.result)
-            self._close(Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons))
-            return True
-        self._pending[step.id] = Pending(preimage, key, reasons, record.usual_seconds if record is not None else None)
-        return False
+            return self._failure(step, error, pending=Pending({}, "", ()), log=None, seconds=0.0, began="")
+        if reasons:
+            return Pending(preimage, key, reasons, record.usual_seconds if record is not None else None)
+        assert record is not None
+        assert record.result is not None
+        self._note_made(record.result)
+        return Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons)
 
     def preimage(self, step: Step) -> dict[str, Any]:
         """Return what the step's key is the digest of.
@@ -162,10 +180,7 @@ class Build:
     # Doing ---------------------------------------------------------------------------------------------------------
 
     def run(self, step: Step, *, forced: bool = False) -> None:
-        """Run `step`, which `settle` left open (or which is forced); its outcome is kept, nothing is raised.
-
-        Everything is written aside, checked and renamed; the old record goes first and the new one comes last.
-        """
+        """Run `step`, which `settle` left open (or which is forced); its outcome is kept, nothing is raised."""
         self._stand_still_if_stopping()
         if step.id not in self._pending and self.settle(step):
             outcome = self.outcomes[step.id]
@@ -176,6 +191,31 @@ class Build:
         pending = self._pending.pop(step.id)
         if forced and not pending.asked_for:
             pending = msgspec.structs.replace(pending, reasons=(*pending.reasons, FORCED))
+        self._close(self._attempt(step, pending))
+
+    def make(self, steps: Sequence[Step]) -> list[Outcome]:
+        """Make steps that are no tasks, side by side, for a driver; return what became of each, in order.
+
+        They have keys, records and cache entries as every step has. Called from a driver's thread; raises nothing.
+        """
+        with ThreadPoolExecutor(max_workers=max(len(steps), 1)) as threads:
+            return list(threads.map(self._make_one, steps))
+
+    def _make_one(self, step: Step) -> Outcome:
+        with self._trial_locks[step.id]:  # two variants of a model may try the same
+            known = self.trials.get(step.id)
+            if known is None:
+                found = self._looked_at(step)
+                known = found if isinstance(found, Outcome) else self._attempt(step, found)
+                self.trials[step.id] = known
+        return known
+
+    def _attempt(self, step: Step, pending: Pending) -> Outcome:
+        """Restore `step` from the cache or do it.
+
+        Everything is written aside, checked and renamed; the old record goes first and the new one comes last.
+        """
+        self._stand_still_if_stopping()
         log = f"{LOG_FOLDER}/{file_name(step.id)}.log"
         clock = Clock(pending.usual_seconds)
         began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
@@ -194,12 +234,10 @@ class Build:
             record = Record(schema=RECORD_SCHEMA, step=step.id, result=result, failure=None, run=facts)
             write_record(self.root / record_path(step), record)
         except (StepError, OSError) as error:
-            self._fail(step, error, pending=pending, log=log, seconds=clock.seconds, began=began)
-            return
+            return self._failure(step, error, pending=pending, log=log, seconds=clock.seconds, began=began)
         self._note_made(result)
         status: Status = "executed" if restored is None else "restored"
-        outcome = Outcome(step=step.id, status=status, reasons=reasons, result=result, log=log, seconds=clock.seconds)
-        self._close(outcome)
+        return Outcome(step=step.id, status=status, reasons=reasons, result=result, log=log, seconds=clock.seconds)
 
     def _keep(self, step: Step, result: Result, reasons: tuple[str, ...]) -> None:
         """Keep what a step made in the cache; a cache that cannot be written costs a warning."""
@@ -228,9 +266,10 @@ class Build:
 
     # Outcomes ------------------------------------------------------------------------------------------------------
 
-    def _fail(
+    def _failure(
         self, step: Step, error: BaseException, *, pending: Pending, log: str | None, seconds: float, began: str
-    ) -> None:
+    ) -> Outcome:
+        """Keep in its record that `step` failed; return its outcome."""
         self._stand_still_if_stopping()
         message = _one_line(error).removeprefix(f"{step.id}: ")
         texts = tuple(reason.text() for reason in pending.reasons)
@@ -249,7 +288,7 @@ class Build:
             write_record(self.root / record_path(step), record)
         except OSError as unwritten:
             message = f"{message} (and its record could not be written: {_one_line(unwritten)})"
-        self._close(Outcome(step=step.id, status="failed", reasons=texts, message=message, log=log, seconds=seconds))
+        return Outcome(step=step.id, status="failed", reasons=texts, message=message, log=log, seconds=seconds)
 
     def _close(self, outcome: Outcome) -> None:
         before = self.outcomes.get(outcome.step)
@@ -318,7 +357,7 @@ class Build:
         failed: list[dict[str, Any]] = outcome.result.values["failed"]
         return failed
 
-    def step_rows(self) -> list[dict[str, Any]]:
+    def step_rows(self, outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
         """Return each step's fate as build/last_run.json holds it."""
         return [
             {
@@ -329,7 +368,7 @@ class Build:
                 "log": outcome.log,
                 "seconds": round(outcome.seconds, 3),
             }
-            for outcome in sorted(self.outcomes.values(), key=lambda outcome: outcome.step)
+            for outcome in sorted(outcomes.values(), key=lambda outcome: outcome.step)
         ]
 
     def rests_on(self, step_id: str) -> RestsOn[str]:

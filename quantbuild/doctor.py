@@ -21,8 +21,8 @@ from quantbuild.errors import ManifestErrors, StepError
 from quantbuild.machine import processors
 from quantbuild.manifest.definitions import Cache, Device, Workspace
 from quantbuild.manifest.loading import cache_of_environment, load
-from quantbuild.plan import plug_in
 from quantbuild.runners.host import cpu_model
+from quantbuild.steps import plug_in
 from quantbuild.tools import cpu, version
 from quantbuild.units import counted
 from quantbuild.workers import WORKER_ENVIRONMENT

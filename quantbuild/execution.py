@@ -9,7 +9,7 @@ import contextlib
 import importlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ import msgspec
 from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import ENTRY_SCHEMA, Cache, Entry
 from quantbuild.digests import Digest, Digests, Stamp, sha256_of_file
+from quantbuild.drivers.driven import Driven
 from quantbuild.errors import StepError
 from quantbuild.freshness import FORCED, FORGOTTEN, Reason
 from quantbuild.machine import Machine
-from quantbuild.plan import plug_in
+from quantbuild.outcome import Outcome
 from quantbuild.record import Output, Result
 from quantbuild.step import Job, Step, file_name
+from quantbuild.steps import plug_in
 from quantbuild.watcher import Watcher
 from quantbuild.workers import Kind, WorkerPool
 
@@ -66,7 +68,15 @@ class Execution:
     """Does steps in the workers of one build, on a machine they share."""
 
     def __init__(
-        self, root: Path, *, digests: Digests, machine: Machine, pool: WorkerPool, cache: Cache, watcher: Watcher
+        self,
+        root: Path,
+        *,
+        digests: Digests,
+        machine: Machine,
+        pool: WorkerPool,
+        cache: Cache,
+        watcher: Watcher,
+        make: Callable[[Sequence[Step]], list[Outcome]],
     ) -> None:
         self.root = root
         self.watcher = watcher
@@ -74,6 +84,7 @@ class Execution:
         self.machine = machine
         self.pool = pool
         self.cache = cache
+        self._make = make
 
     def restore(self, step: Step, pending: Pending, clock: Clock) -> tuple[Result, tuple[str, ...]] | None:
         """Bring a step's outputs back from the cache; None where it does not have them whole.
@@ -142,7 +153,11 @@ class Execution:
     ) -> tuple[dict[str, Any], dict[str, Output]]:
         stamps = self._stamps(step, pending)
         with self._scratch(step) as scratch:
-            values = self._work(step, scratch, self.root / log, clock)
+            values = (
+                self._work(step, scratch, self.root / log, clock)
+                if step.driver is None
+                else self._drive(step, scratch, clock)
+            )
             if self._stamps(step, pending) != stamps:
                 raise StepError(f"{step.id}: one of its inputs was edited while it ran; run the build again")
             made = {role: self._checked(step, scratch / Path(path).name) for role, path in step.outputs.items()}
@@ -180,7 +195,7 @@ class Execution:
         )
         if step.action == "benchmark":
             exclusive: bool = plug_in("runners", step.parameters["runner"]).EXCLUSIVE
-            with self.machine.exclusive() if exclusive else self.machine.shared(), self._watched(job, clock):
+            with self.machine.exclusive() if exclusive else self.machine.shared(), self._watched(job.step, clock):
                 return self.pool.run("light", job, log)
         values = self._run_shared(worker_kind(step), job, log, clock)
         if "description" in step.outputs:
@@ -191,19 +206,29 @@ class Execution:
         return values
 
     def _run_shared(self, kind: Kind, job: Job, log: Path, clock: Clock) -> dict[str, Any]:
-        with self.pool.slot(kind), self.machine.shared(), self._watched(job, clock):
+        with self.pool.slot(kind), self.machine.shared(), self._watched(job.step, clock):
             return self.pool.run(
                 kind, job, log, progress=lambda done, total: self.watcher.progressed(job.step, done, total)
             )
 
+    def _drive(self, step: Step, scratch: Path, clock: Clock) -> dict[str, Any]:
+        """Let the step's driver have it made out of other steps, and take the outputs it chose."""
+        assert step.driver is not None
+        driver = importlib.import_module(f"quantbuild.drivers.{step.driver}")
+        with self._watched(step.id, clock):
+            driven: Driven = driver.drive(step, self._make)
+            for role, source in driven.files.items():
+                shutil.copyfile(self.root / source, scratch / Path(step.outputs[role]).name)
+        return dict(driven.values)
+
     @contextlib.contextmanager
-    def _watched(self, job: Job, clock: Clock) -> Iterator[None]:
-        self.watcher.started(job.step, clock.usual_seconds)
+    def _watched(self, step: str, clock: Clock) -> Iterator[None]:
+        self.watcher.started(step, clock.usual_seconds)
         try:
             with clock.running():
                 yield
         finally:
-            self.watcher.paused(job.step)
+            self.watcher.paused(step)
 
     def _stamps(self, step: Step, pending: Pending) -> list[tuple[tuple[str, Stamp], ...]]:
         """Return the stamps of the user's files among the inputs, having made sure that they are what the key says."""

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
-from types import ModuleType
 from typing import Any
 
 import msgspec
 
 from quantbuild.manifest.definitions import Dataset, Device, Model, Variant, Workspace
 from quantbuild.step import Input, Step
+from quantbuild.steps import (
+    PROBE_MODULE,
+    RUNTIME_TOOLS,
+    calibrate_step,
+    evaluate_step,
+    plug_in,
+    quantize_step,
+    tools_of,
+)
 
 FLOAT32 = "float32"
-RUNTIME_TOOLS = ("ai-edge-litert", "numpy")
 # Held back from the calibration set when a model names no selection set: nothing is ever chosen on the gate's own data.
 HOLD_BACK = {"fraction": 0.2, "seed": 0}
-PROBE_MODULE = "quantbuild.actions.probe"
+# What a selection set without labels is judged by: how far the outputs are from float32's.
+WITHOUT_LABELS = "sqnr"
 
 
 def plan(workspace: Workspace) -> tuple[Step, ...]:
     """Return every step that makes or measures an artifact, each after the steps it needs."""
     return tuple(step for model in workspace.models.values() for step in _model_steps(workspace, model))
-
-
-def plug_in(kind: str, name: str) -> ModuleType:
-    """Return the plug-in module `name` of `kind` (schemes, sources, datasets, runners)."""
-    return importlib.import_module(f"quantbuild.{kind}.{name}")
 
 
 def devices_of(workspace: Workspace, model: Model) -> list[Device]:
@@ -116,7 +118,7 @@ def _convert(model: Model) -> Step:
             "description": description_path(model.name, FLOAT32),
         },
         code=(f"quantbuild.sources.{model.source}", PROBE_MODULE),
-        tools=tuple(sorted({*_tools(source, *RUNTIME_TOOLS), *_source_tools(model)})),
+        tools=tuple(sorted({*tools_of(source, *RUNTIME_TOOLS), *_source_tools(model)})),
     )
 
 
@@ -136,85 +138,126 @@ def _dataset(workspace: Workspace, name: str) -> tuple[Dataset, dict[str, Any], 
     return dataset, parameters, {role: Input(path=path) for role, path in zip(roles, files, strict=True)}
 
 
-def _calibration(workspace: Workspace, model: Model) -> tuple[Dataset, dict[str, Any], dict[str, Input]]:
+def _calibration(workspace: Workspace, model: Model) -> tuple[dict[str, Any], dict[str, Input]]:
     assert model.calibration is not None, "the manifest's checks ask for a calibration set wherever one is needed"
-    dataset, parameters, files = _dataset(workspace, model.calibration)
-    hold_back = HOLD_BACK if model.selection is None else None
-    return dataset, {"dataset": parameters, "hold_back": hold_back}, files
+    _, parameters, files = _dataset(workspace, model.calibration)
+    return {"dataset": parameters, "hold_back": HOLD_BACK if model.selection is None else None}, files
+
+
+def _selection(workspace: Workspace, model: Model) -> tuple[dict[str, Any], dict[str, Input]]:
+    """Return what is evaluated to choose by: the selection set, else the part of the calibration set held back."""
+    if model.selection is None:
+        calibration, files = _calibration(workspace, model)
+    else:
+        _, parameters, files = _dataset(workspace, model.selection)
+        calibration = {"dataset": parameters}
+    return {**calibration, "metric": model.metric, "metric_without_labels": WITHOUT_LABELS}, files
+
+
+def _evaluation(workspace: Workspace, model: Model) -> tuple[dict[str, Any], dict[str, Input]]:
+    assert model.evaluation is not None
+    _, parameters, files = _dataset(workspace, model.evaluation)
+    return {"dataset": parameters, "metric": model.metric}, files
 
 
 def _calibrate(workspace: Workspace, model: Model) -> Step:
-    dataset, parameters, files = _calibration(workspace, model)
-    return Step(
-        id=f"calibrate:{model.name}",
-        action="calibrate",
-        parameters={**parameters, "statistics": "all"},
-        inputs={"model": _artifact(model.name, FLOAT32), **files},
-        outputs={"statistics": f"build/{model.name}/statistics.npz"},
+    calibration, files = _calibration(workspace, model)
+    return calibrate_step(
+        f"calibrate:{model.name}",
+        model=_artifact(model.name, FLOAT32),
+        calibration=calibration,
+        files=files,
+        output=f"build/{model.name}/statistics.npz",
         needs=(artifact_step(model.name, FLOAT32),),
-        code=(f"quantbuild.datasets.{dataset.loader}",),
-        tools=_tools(plug_in("datasets", dataset.loader), *RUNTIME_TOOLS),
-        by_cpu=True,
     )
 
 
 def _quantize(workspace: Workspace, model: Model, variant: Variant, needed: frozenset[str]) -> Step:
     scheme = plug_in("schemes", variant.scheme)
-    parameters: dict[str, Any] = {"scheme": variant.scheme, "options": msgspec.to_builtins(variant.options)}
     inputs = {"model": _artifact(model.name, FLOAT32)}
     needs = [artifact_step(model.name, FLOAT32)]
-    code = [f"quantbuild.schemes.{variant.scheme}", PROBE_MODULE]
-    tools = _tools(scheme, *RUNTIME_TOOLS)
     if "statistics" in needed:
         calibrate = f"calibrate:{model.name}"
         inputs["statistics"] = Input(path=f"build/{model.name}/statistics.npz", step=calibrate)
         needs.append(calibrate)
-    if "samples" in needed:
-        dataset, calibration, files = _calibration(workspace, model)
-        parameters |= calibration | {"source": _convert_parameters(model)}
-        inputs |= {**_source_files(model, "source"), **files}
-        code += [f"quantbuild.sources.{model.source}", f"quantbuild.datasets.{dataset.loader}"]
-        loader, source = plug_in("datasets", dataset.loader), plug_in("sources", model.source)
-        tools = tuple(sorted({*tools, *_tools(loader), *_tools(source), *_source_tools(model)}))
-    return Step(
-        id=artifact_step(model.name, variant.name),
-        action="quantize",
-        parameters=parameters,
+    step = quantize_step(
+        artifact_step(model.name, variant.name),
+        scheme=variant.scheme,
+        options=msgspec.to_builtins(variant.options),
         inputs=inputs,
         outputs={
             "model": artifact_path(model.name, variant.name),
             "description": description_path(model.name, variant.name),
         },
         needs=tuple(needs),
-        code=tuple(code),
-        tools=tools,
-        by_cpu="samples" in needed,
+    )
+    if "samples" in needed:
+        step = _from_source(workspace, model, step)
+    driver = scheme.driver(variant.options) if hasattr(scheme, "driver") else None
+    return step if driver is None else _driven(workspace, model, step, driver, needed)
+
+
+def _from_source(workspace: Workspace, model: Model, step: Step) -> Step:
+    """Return a quantize step that starts from the model's source and calibrates anew, as the plain converter does."""
+    calibration, files = _calibration(workspace, model)
+    loader, source = plug_in("datasets", calibration["dataset"]["loader"]), plug_in("sources", model.source)
+    return msgspec.structs.replace(
+        step,
+        parameters={**step.parameters, **calibration, "source": _convert_parameters(model)},
+        inputs={**step.inputs, **_source_files(model, "source"), **files},
+        code=(*step.code, source.__name__, loader.__name__),
+        tools=tuple(sorted({*step.tools, *tools_of(loader), *tools_of(source), *_source_tools(model)})),
+        by_cpu=True,
+    )
+
+
+def _driven(workspace: Workspace, model: Model, step: Step, driver: str, needed: frozenset[str]) -> Step:
+    """Return a quantize step that a driver makes: it has all that the steps it may have made read."""
+    parameters, inputs, needs = dict(step.parameters), dict(step.inputs), list(step.needs)
+    code, tools = [*step.code, f"quantbuild.drivers.{driver}"], set(step.tools)
+    owners = {"calibration": _calibration, "selection": _selection, "evaluation": _evaluation}
+    for owner in sorted(needed & owners.keys()):
+        parameters[owner], files = owners[owner](workspace, model)
+        inputs |= {f"{owner}.{role}": given for role, given in files.items()}
+        loader = plug_in("datasets", parameters[owner]["dataset"]["loader"])
+        code.append(loader.__name__)
+        tools |= set(tools_of(loader))
+    if needed & {"selection", "evaluation"}:
+        inputs |= _metric_code(workspace, model.metric)
+    if "evaluation" in needed:
+        baseline = f"evaluate:{model.name}/{FLOAT32}"
+        inputs["evaluation.baseline"] = Input(path=f"build/{model.name}/{FLOAT32}/samples.npz", step=baseline)
+        needs.append(baseline)
+    return msgspec.structs.replace(
+        step,
+        parameters=parameters,
+        inputs=inputs,
+        needs=tuple(needs),
+        code=tuple(dict.fromkeys(code)),
+        tools=tuple(sorted(tools)),
+        by_cpu=True,
+        driver=driver,
     )
 
 
 def _evaluate(workspace: Workspace, model: Model, variant: str) -> Step:
-    assert model.evaluation is not None
-    dataset, parameters, files = _dataset(workspace, model.evaluation)
-    inputs = {"model": _artifact(model.name, variant), **files}
+    parameters, files = _evaluation(workspace, model)
+    inputs = {"model": _artifact(model.name, variant)}
     needs = [artifact_step(model.name, variant)]
     if variant != FLOAT32:
         baseline = f"evaluate:{model.name}/{FLOAT32}"
         inputs["baseline"] = Input(path=f"build/{model.name}/{FLOAT32}/samples.npz", step=baseline)
         needs.append(baseline)
-    inputs |= _metric_code(workspace, model.metric)
-    return Step(
-        id=f"evaluate:{model.name}/{variant}",
-        action="evaluate",
-        parameters={"dataset": parameters, "metric": model.metric},
+    return evaluate_step(
+        f"evaluate:{model.name}/{variant}",
         inputs=inputs,
+        parameters=parameters,
+        files={**files, **_metric_code(workspace, model.metric)},
         outputs={
             "evaluation": f"build/{model.name}/{variant}/evaluation.json",
             "samples": f"build/{model.name}/{variant}/samples.npz",
         },
         needs=tuple(needs),
-        code=(f"quantbuild.datasets.{dataset.loader}",),
-        tools=_tools(plug_in("datasets", dataset.loader), *RUNTIME_TOOLS),
-        by_cpu=True,
     )
 
 
@@ -243,14 +286,10 @@ def _benchmark(model: Model, variant: str, device: Device) -> Step:
         },
         needs=tuple(needs),
         code=(f"quantbuild.runners.{device.runner}",),
-        tools=_tools(runner, *RUNTIME_TOOLS),
+        tools=tools_of(runner, *RUNTIME_TOOLS),
         runner=device.runner,
     )
 
 
 def _artifact(model: str, variant: str) -> Input:
     return Input(path=artifact_path(model, variant), step=artifact_step(model, variant))
-
-
-def _tools(module: ModuleType, *others: str) -> tuple[str, ...]:
-    return tuple(sorted({*module.TOOLS, *others}))

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 STATE_FOLDER = "build/.state"
 LOCK = f"{STATE_FOLDER}/lock"
 LAST_RUN = "build/last_run.json"
+TRIED = ("executed", "restored", "up_to_date", "failed")
 COUNTED = ("executed", "restored", "up_to_date", "failed", "blocked")
 
 GROUPS = {
@@ -172,7 +173,7 @@ class Session:
             build.code.save()
             self._keep_standing(build)
             gates = tuple(build.failed_gates())
-            steps = build.step_rows()
+            steps = build.step_rows(build.outcomes)
             outcome = build.outcomes.get("report")
             reported = outcome is not None and outcome.done
             ending = Ending(counts=build.counts(), failed_gates=gates, reported=reported)
@@ -186,7 +187,15 @@ class Session:
         return self._standing is not None and asked_for and not self._standing.is_settled("dist")
 
     def _write_last_run(self, ending: Ending, steps: list[dict[str, Any]]) -> None:
-        content = {"schema": 1, **ending.counts, "failed_gates": ending.failed_gates, "steps": steps}
+        trials = [] if self._build is None else self._build.step_rows(self._build.trials)
+        tried = {name: sum(row["status"] == name for row in trials) for name in TRIED}
+        content = {
+            "schema": 1,
+            **ending.counts,
+            "failed_gates": ending.failed_gates,
+            "steps": steps,
+            "trials": {**tried, "steps": trials},
+        }
         aside.replace(self.root / LAST_RUN, msgspec.json.encode(content) + b"\n")
 
     def _carry_over(

@@ -32,16 +32,18 @@ def run(job: Job) -> dict[str, Any]:
     """Evaluate ``inputs["model"]``, against ``inputs["baseline"]`` (float32's samples.npz) when it is given.
 
     Parameters: ``dataset``, ``metric``, and optionally ``hold_back`` ({"fraction", "seed"}: only the
-    part held back, the selection samples) and ``signature``. Writes ``evaluation`` (JSON: counts and
-    figures) and ``samples`` (npz, see `_arrays`). Raises StepError.
+    part held back, the selection samples), ``metric_without_labels`` and ``signature``. Writes
+    ``evaluation`` (JSON: counts and figures) and ``samples`` (npz, see `_arrays`). Raises StepError.
     """
     from quantbuild.metrics import find
     from quantbuild.tflite.feeding import SampleError
     from quantbuild.tflite.runtime import Binding, open_interpreter
 
     root = Path(job.root)
-    metric = find(job.parameters["metric"], root)
     samples, indices = _chosen(job.parameters, root)
+    metric = find(job.parameters["metric"], root)
+    if metric.needs_labels and samples.labels is None and "metric_without_labels" in job.parameters:
+        metric = find(job.parameters["metric_without_labels"], root)
     if metric.needs_labels and samples.labels is None:
         raise StepError(
             f"dataset {job.parameters['dataset']['name']}: metric {metric.name} needs labels; "

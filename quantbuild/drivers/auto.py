@@ -1,0 +1,155 @@
+"""Chooses ranges and bias correction by what they do to the outputs, on samples that no gate ever judges.
+
+Every candidate is made and run over the selection samples beside float32; the one whose outputs have the highest
+signal-to-quantization-noise ratio is the artifact. SQNR decides and not the metric: over 55 variants of a MobileNetV2
+its correlation with the top-1 of unseen pictures was 0.62, that of the loss on a hundred pictures 0.25.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from quantbuild.drivers.driven import Driven, Make, made
+from quantbuild.drivers.trials import Trials
+from quantbuild.errors import StepError
+from quantbuild.outcome import Outcome
+from quantbuild.step import Input, Step
+
+AUTO = "auto"
+DEFAULT_CANDIDATES = ("minmax", "sample_mean")
+NEED_HISTOGRAMS = frozenset({"percentile", "mse", "kl"})
+
+
+class Candidate(NamedTuple):
+    """One way to make the artifact: the scheme's options in full, and a few words for it."""
+
+    options: Mapping[str, Any]
+    label: str
+
+
+class Tried(NamedTuple):
+    """A candidate with what became of its artifact and of the look at the selection samples."""
+
+    candidate: Candidate
+    trial: Step
+    artifact: Outcome
+    selection: Outcome | None
+
+    @property
+    def error(self) -> str | None:
+        """Why it cannot be chosen."""
+        failed = next((o for o in (self.artifact, self.selection) if o is not None and not o.done), None)
+        return None if failed is None else failed.message
+
+    @property
+    def sqnr_db(self) -> float:
+        """SQNR of the worst output; infinite where all are equal to float32's, minus infinite where it failed."""
+        if self.selection is None or self.selection.result is None:
+            return -math.inf
+        found = self.selection.result.values["sqnr_db"]
+        return math.inf if found is None else float(found)
+
+
+def drive(step: Step, make: Make) -> Driven:
+    """Make `step` (quantize) by the best of its candidates; one candidate alone is not measured.
+
+    Raises StepError where none can be made.
+    """
+    trials = Trials(step, make)
+    options = step.parameters["options"]
+    inputs = prepared(step, trials, options)
+    found = candidates(options)
+    if len(found) == 1:
+        trial = trials.artifact(found[0].options, inputs_of(found[0], inputs, trials), found[0].label)
+        result = made(make([trial])[0])
+        return Driven(files=dict(trial.outputs), values=dict(result.values))
+    tried = try_all(found, inputs, trials, make)
+    chosen = best(tried)
+    assert chosen.artifact.result is not None
+    told = {"trials": [row(each, chosen) for each in tried], "chosen": chosen.candidate.label, "confirmations": []}
+    return Driven(files=dict(chosen.trial.outputs), values={**chosen.artifact.result.values, "search": told})
+
+
+def prepared(step: Step, trials: Trials, options: Mapping[str, Any]) -> dict[str, Input]:
+    """Return the float model and its statistics that candidates are made from: equalized ones where asked for."""
+    if options.get("equalize"):
+        return trials.equalized()
+    return {role: step.inputs[role] for role in ("model", "statistics")}
+
+
+def inputs_of(candidate: Candidate, inputs: Mapping[str, Input], trials: Trials) -> dict[str, Input]:
+    """Return a candidate's inputs: with histograms where its ranges follow from them."""
+    if method_of(candidate.options["ranges"]) not in NEED_HISTOGRAMS:
+        return dict(inputs)
+    label = "equalized" if candidate.options.get("equalize") else "float32"
+    return {**inputs, "histograms": trials.histograms(inputs, label)}
+
+
+def candidates(options: Mapping[str, Any]) -> list[Candidate]:
+    """Return what the options leave open, in the order in which equals are preferred: the simplest first."""
+    ranges = options["ranges"]
+    methods = [ranges]
+    corrections = [bool(options.get("bias_correction"))]
+    if method_of(ranges) == AUTO:
+        given = ranges.get("candidates") if isinstance(ranges, Mapping) else None
+        methods = list(given or DEFAULT_CANDIDATES)
+        if options.get("bias_correction") is None:
+            corrections = [False, True]
+    return [
+        Candidate(
+            {**options, "ranges": method, "bias_correction": corrected}, _label(method, options, corrected=corrected)
+        )
+        for method in methods
+        for corrected in corrections
+    ]
+
+
+def try_all(found: Sequence[Candidate], inputs: Mapping[str, Input], trials: Trials, make: Make) -> list[Tried]:
+    """Make every candidate's artifact, and run those that could be made over the selection samples."""
+    steps = [trials.artifact(each.options, inputs_of(each, inputs, trials), each.label) for each in found]
+    artifacts = make(steps)
+    standing = [step for step, artifact in zip(steps, artifacts, strict=True) if artifact.done]
+    selections = dict(zip((step.id for step in standing), make(trials.selection(standing)), strict=True))
+    return [
+        Tried(candidate, step, artifact, selections.get(step.id))
+        for candidate, step, artifact in zip(found, steps, artifacts, strict=True)
+    ]
+
+
+def best(tried: Sequence[Tried]) -> Tried:
+    """Return the candidate with the highest SQNR, the first of equals. Raises StepError where each one failed."""
+    sound = [each for each in tried if each.error is None]
+    if not sound:
+        raise StepError(tried[0].error or "no candidate could be made")
+    return max(sound, key=lambda each: each.sqnr_db)
+
+
+def row(each: Tried, chosen: Tried | None = None) -> dict[str, Any]:
+    """Return what the report tells of a candidate."""
+    result = each.selection.result if each.selection is not None else None
+    values = result.values if result is not None else {}
+    return {
+        "label": each.candidate.label,
+        "chosen": each is chosen,
+        "sqnr_db": values.get("sqnr_db"),
+        "agreement": values.get("agreement"),
+        "n": values.get("n"),
+        "size_bytes": each.artifact.result.outputs["model"].size_bytes if each.artifact.result is not None else None,
+        "error": each.error,
+    }
+
+
+def method_of(ranges: Any) -> str:
+    """Return the method that `ranges` names, as text or in a table with its options."""
+    return str(ranges["method"] if isinstance(ranges, Mapping) else ranges)
+
+
+def _label(ranges: Any, options: Mapping[str, Any], *, corrected: bool) -> str:
+    words = [method_of(ranges)]
+    if isinstance(ranges, Mapping):
+        words += [f"{name}={value}" for name, value in ranges.items() if name != "method"]
+    words += ["equalized"] if options.get("equalize") else []
+    words += ["bias-corrected"] if corrected else []
+    return "-".join(words)

@@ -1,0 +1,30 @@
+"""What a driver is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from quantbuild.errors import StepError
+from quantbuild.outcome import Outcome
+from quantbuild.record import Result
+from quantbuild.step import Step
+
+Make = Callable[[Sequence[Step]], list[Outcome]]
+"""Makes steps side by side; returns what became of each, in order, and raises nothing."""
+
+
+class Driven(msgspec.Struct, frozen=True, kw_only=True):
+    """The files that a driver chose as its step's outputs, by role (paths relative to the root), and what it tells."""
+
+    files: Mapping[str, str]
+    values: Mapping[str, Any]
+
+
+def made(outcome: Outcome) -> Result:
+    """Return what a step made. Raises StepError with its message where it failed."""
+    if outcome.result is None:
+        raise StepError(outcome.message or f"{outcome.step} failed")
+    return outcome.result

@@ -1,0 +1,157 @@
+"""The steps that one quantize step may have made: artifacts to try, their look at the selection samples, and what
+those artifacts are made from.
+
+They lie in ``build/MODEL/.trials/``, each in a folder named by what it is, so that all variants of a model share them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from quantbuild.digests import sha256_of_bytes
+from quantbuild.drivers.driven import Make, made
+from quantbuild.step import Input, Step
+from quantbuild.steps import calibrate_step, evaluate_step, quantize_step
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+FLOAT32 = "float32"
+
+
+class Trials:
+    """The steps that may be made for one quantize step, whose inputs carry the role of what they belong to.
+
+    ``calibration.…``, ``selection.…`` and ``evaluation.…`` are the files of the datasets of these names;
+    ``evaluation.baseline`` are float32's results on the evaluation set.
+    """
+
+    def __init__(self, step: Step, make: Make) -> None:
+        self._step = step
+        self._make = make
+        self._model = step.id.partition(":")[2].partition("/")[0]
+
+    # What artifacts are made from ----------------------------------------------------------------------------------
+
+    def equalized(self) -> dict[str, Input]:
+        """Return the equalized float model with statistics of its own, as inputs of a quantize step."""
+        folder = self._folder("equalized")
+        equalize = Step(
+            id=f"equalize:{self._model}",
+            action="equalize",
+            parameters={},
+            inputs={role: self._step.inputs[role] for role in ("model", "statistics")},
+            outputs={"model": f"{folder}/model.tflite", "equalization": f"{folder}/equalization.json"},
+            tools=("ai-edge-litert", "flatbuffers", "numpy"),
+        )
+        made(self._make([equalize])[0])
+        model = Input(path=equalize.outputs["model"], step=equalize.id)
+        calibrate = calibrate_step(
+            f"calibrate:{self._model}/equalized",
+            model=model,
+            calibration=self._step.parameters["calibration"],
+            files=self._files("calibration"),
+            output=f"{folder}/statistics.npz",
+        )
+        made(self._make([calibrate])[0])
+        return {"model": model, "statistics": Input(path=calibrate.outputs["statistics"], step=calibrate.id)}
+
+    def histograms(self, inputs: Mapping[str, Input], label: str) -> Input:
+        """Return the histograms of the activations of ``inputs["model"]`` within the ranges of its statistics."""
+        calibration = self._step.parameters["calibration"]
+        like = calibrate_step(
+            f"histograms:{self._model}/{label}",
+            model=inputs["model"],
+            calibration=calibration,
+            files=self._files("calibration"),
+            output=f"{self._folder(f'histograms-{label}')}/histograms.npz",
+        )
+        step = msgspec.structs.replace(
+            like,
+            action="histograms",
+            parameters=dict(calibration),
+            inputs={**like.inputs, "statistics": inputs["statistics"]},
+            outputs={"histograms": like.outputs["statistics"]},
+        )
+        made(self._make([step])[0])
+        return Input(path=step.outputs["histograms"], step=step.id)
+
+    # Trials --------------------------------------------------------------------------------------------------------
+
+    def artifact(self, options: Mapping[str, Any], inputs: Mapping[str, Input], label: str) -> Step:
+        """Return the step that makes the artifact of an int8 (or other) scheme with `options` from `inputs`."""
+        scheme = self._step.parameters["scheme"]
+        identity = {
+            "scheme": scheme,
+            "options": options,
+            "inputs": {role: given.path for role, given in inputs.items()},
+        }
+        name = f"{scheme}-{label}-{sha256_of_bytes(_encoder.encode(identity))[:8]}"
+        folder = self._folder(name)
+        return quantize_step(
+            f"trial:{self._model}/{name}",
+            scheme=scheme,
+            options=options,
+            inputs=inputs,
+            outputs={"model": f"{folder}/model.tflite", "description": f"{folder}/artifact.json"},
+        )
+
+    def selection(self, trials: Sequence[Step]) -> list[Step]:
+        """Return the steps that run each trial's artifact over the selection samples beside float32's results."""
+        baseline = self._selected(FLOAT32, {"model": self._step.inputs["model"]})
+        made(self._make([baseline])[0])
+        kept = Input(path=baseline.outputs["samples"], step=baseline.id)
+        return [
+            self._selected(trial.id.rpartition("/")[2], {"model": artifact_of(trial), "baseline": kept})
+            for trial in trials
+        ]
+
+    def confirmation(self, trial: Step) -> Step:
+        """Return the step that runs a trial's artifact over the evaluation set: the evaluate step's own work."""
+        folder = trial.outputs["model"].rpartition("/")[0]
+        evaluation = self._step.parameters["evaluation"]
+        return evaluate_step(
+            f"confirm:{self._model}/{trial.id.rpartition('/')[2]}",
+            inputs={"model": artifact_of(trial), "baseline": self._step.inputs["evaluation.baseline"]},
+            parameters=evaluation,
+            files=self._files("evaluation") | self._files("metric"),
+            outputs={"evaluation": f"{folder}/evaluation.json", "samples": f"{folder}/evaluation.npz"},
+        )
+
+    def ranking(self, inputs: Mapping[str, Input], options: Mapping[str, Any], label: str) -> Step:
+        """Return the step that ranks the activations of ``inputs["model"]`` by the noise that int8 adds to them."""
+        folder = self._folder(f"ranking-{label}")
+        return Step(
+            id=f"rank:{self._model}/{label}",
+            action="rank",
+            parameters={"options": dict(options)},
+            inputs=dict(inputs),
+            outputs={"ranking": f"{folder}/ranking.json"},
+            tools=("ai-edge-litert", "flatbuffers", "numpy"),
+        )
+
+    def _selected(self, name: str, inputs: Mapping[str, Input]) -> Step:
+        folder = self._folder(name)
+        return evaluate_step(
+            f"select:{self._model}/{name}",
+            inputs=inputs,
+            parameters=self._step.parameters["selection"],
+            files=self._files("selection") | self._files("metric"),
+            outputs={"evaluation": f"{folder}/selection.json", "samples": f"{folder}/selection.npz"},
+        )
+
+    def _files(self, owner: str) -> dict[str, Input]:
+        """Return the inputs of one owner under the roles that its own step has them."""
+        owned = {role: given for role, given in self._step.inputs.items() if role.partition(".")[0] == owner}
+        if owner == "metric":
+            return owned
+        return {role.partition(".")[2]: given for role, given in owned.items() if role.partition(".")[2] != "baseline"}
+
+    def _folder(self, name: str) -> str:
+        return f"build/{self._model}/.trials/{name}"
+
+
+def artifact_of(trial: Step) -> Input:
+    """Return a trial's artifact as the input of another step."""
+    return Input(path=trial.outputs["model"], step=trial.id)
