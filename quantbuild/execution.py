@@ -216,7 +216,7 @@ class Execution:
         assert step.driver is not None
         driver = importlib.import_module(f"quantbuild.drivers.{step.driver}")
         with self._watched(step.id, clock):
-            driven: Driven = driver.drive(step, self._make)
+            driven: Driven = driver.drive(step, self._make, self.root)
             for role, source in driven.files.items():
                 shutil.copyfile(self.root / source, scratch / Path(step.outputs[role]).name)
         return dict(driven.values)

@@ -193,8 +193,8 @@ def _quantize(workspace: Workspace, model: Model, variant: Variant, needed: froz
     )
     if "samples" in needed:
         step = _from_source(workspace, model, step)
-    driver = scheme.driver(variant.options) if hasattr(scheme, "driver") else None
-    return step if driver is None else _driven(workspace, model, step, driver, needed)
+    is_driven = hasattr(scheme, "driver") and scheme.driver(variant.options) is not None
+    return _driven(workspace, model, variant, step, needed) if is_driven else step
 
 
 def _from_source(workspace: Workspace, model: Model, step: Step) -> Step:
@@ -211,11 +211,14 @@ def _from_source(workspace: Workspace, model: Model, step: Step) -> Step:
     )
 
 
-def _driven(workspace: Workspace, model: Model, step: Step, driver: str, needed: frozenset[str]) -> Step:
+def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, needed: frozenset[str]) -> Step:
     """Return a quantize step that a driver makes: it has all that the steps it may have made read."""
+    driver = plug_in("schemes", variant.scheme).driver(variant.options)
     parameters, inputs, needs = dict(step.parameters), dict(step.inputs), list(step.needs)
     code, tools = [*step.code, f"quantbuild.drivers.{driver}"], set(step.tools)
     owners = {"calibration": _calibration, "selection": _selection, "evaluation": _evaluation}
+    if model.evaluation is None:  # what is chosen cannot be confirmed
+        needed -= {"evaluation"}
     for owner in sorted(needed & owners.keys()):
         parameters[owner], files = owners[owner](workspace, model)
         inputs |= {f"{owner}.{role}": given for role, given in files.items()}
@@ -225,6 +228,7 @@ def _driven(workspace: Workspace, model: Model, step: Step, driver: str, needed:
     if needed & {"selection", "evaluation"}:
         inputs |= _metric_code(workspace, model.metric)
     if "evaluation" in needed:
+        parameters["confidence"] = variant.gate.confidence
         baseline = f"evaluate:{model.name}/{FLOAT32}"
         inputs["evaluation.baseline"] = Input(path=f"build/{model.name}/{FLOAT32}/samples.npz", step=baseline)
         needs.append(baseline)

@@ -180,7 +180,10 @@ def _write(job: Job, samples: Samples, indices: list[int], tally: _Tally, kept: 
     sample_file.write(job.outputs["samples"], arrays, kept)
     text = msgspec.json.format(msgspec.json.encode(evaluation), indent=2)
     Path(job.outputs["evaluation"]).write_bytes(text + b"\n")
-    return {key: evaluation[key] for key in ("n", "value", "baseline", "agreement", "sqnr_db")}
+    from quantbuild.gates import loss_of
+
+    told = {key: evaluation[key] for key in ("n", "value", "baseline", "agreement", "sqnr_db")}
+    return {**told, "loss": loss_of(evaluation, evaluation)}
 
 
 def _arrays(indices: list[int], tally: _Tally, slices: list[str] | None) -> dict[str, NDArray[Any]]:

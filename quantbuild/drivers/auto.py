@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantbuild.drivers.driven import Driven, Make, made
@@ -52,11 +53,12 @@ class Tried(NamedTuple):
         return math.inf if found is None else float(found)
 
 
-def drive(step: Step, make: Make) -> Driven:
+def drive(step: Step, make: Make, root: Path) -> Driven:
     """Make `step` (quantize) by the best of its candidates; one candidate alone is not measured.
 
     Raises StepError where none can be made.
     """
+    del root
     trials = Trials(step, make)
     options = step.parameters["options"]
     inputs = prepared(step, trials, options)

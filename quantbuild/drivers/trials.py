@@ -80,8 +80,9 @@ class Trials:
     # Trials --------------------------------------------------------------------------------------------------------
 
     def artifact(self, options: Mapping[str, Any], inputs: Mapping[str, Input], label: str) -> Step:
-        """Return the step that makes the artifact of an int8 (or other) scheme with `options` from `inputs`."""
+        """Return the step that makes an artifact with `options` of the scheme from `inputs`; of int8, for mixed."""
         scheme = self._step.parameters["scheme"]
+        scheme = "int8" if scheme == "mixed" else scheme
         identity = {
             "scheme": scheme,
             "options": options,
@@ -117,6 +118,18 @@ class Trials:
             parameters=evaluation,
             files=self._files("evaluation") | self._files("metric"),
             outputs={"evaluation": f"{folder}/evaluation.json", "samples": f"{folder}/evaluation.npz"},
+        )
+
+    def judgement(self, evaluate: Step, limit: float, confidence: float) -> Step:
+        """Return the step that judges a confirmation's loss against `limit`."""
+        folder = evaluate.outputs["evaluation"].rpartition("/")[0]
+        return Step(
+            id=evaluate.id.replace("confirm:", "judge:", 1),
+            action="judge",
+            parameters={"limit": limit, "confidence": confidence},
+            inputs={role: Input(path=path, step=evaluate.id) for role, path in evaluate.outputs.items()},
+            outputs={"judgement": f"{folder}/judgement.json"},
+            tools=("numpy",),
         )
 
     def ranking(self, inputs: Mapping[str, Input], options: Mapping[str, Any], label: str) -> Step:

@@ -1,0 +1,247 @@
+"""Searches the smallest artifact that meets an accuracy limit: int8 throughout first, islands where that misses it.
+
+Trials are judged on the selection samples alone: the loss there must keep the limit, and of two artifacts the one with
+the higher SQNR is believed. The winner is confirmed on the evaluation set; if it fails there, only what has a higher
+SQNR is looked at. At most three confirmations share the gate's probability of error (Bonferroni), so that asking
+several times proves no more than asking once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from quantbuild.drivers import auto
+from quantbuild.drivers.driven import Driven, Make, made
+from quantbuild.drivers.search import Budget, Judged, Units, pareto, pruned, shortest_prefix
+from quantbuild.drivers.trials import Trials
+from quantbuild.errors import StepError
+from quantbuild.outcome import Outcome
+from quantbuild.step import Input, Step
+
+MOST_CONFIRMATIONS = 3
+NONE: Units = frozenset()
+
+
+class Unit(NamedTuple):
+    """One line of the ranking: the activation tensor, its expected noise, the nodes that keep it from int8."""
+
+    tensor: str
+    noise: float
+    nodes: tuple[str, ...]
+    cost_bytes: int
+
+
+class Confirmation(NamedTuple):
+    """One look at the evaluation set."""
+
+    units: Units
+    judgement: Mapping[str, Any]
+
+    @property
+    def ends_the_search(self) -> bool:
+        """Whether it passed, or nothing more can be known: no evaluation set, or one too small for any to pass."""
+        if self.judgement["verdict"] in ("pass", "not_measured"):
+            return True
+        in_bounds = self.judgement["loss"] is not None and self.judgement["loss"] <= self.judgement["limit"]
+        return in_bounds and not self.judgement["could_pass"]
+
+
+def drive(step: Step, make: Make, root: Path) -> Driven:
+    """Make `step` (quantize) by a search. Raises StepError where not even int8 throughout can be made."""
+    return _Search(step, make, root).run()
+
+
+class _Search:
+    """One search: what was tried, and what the samples said of it."""
+
+    def __init__(self, step: Step, make: Make, root: Path) -> None:
+        self._step = step
+        self._root = root
+        self._make = make
+        self._trials = Trials(step, make)
+        self._options = step.parameters["options"]
+        self._wanted = self._options["search"]
+        self._limit = float(self._wanted["max_accuracy_loss"])
+        self._tried: dict[Units, auto.Tried] = {}
+        self._rows: list[tuple[auto.Tried, Units]] = []
+        self._confirmations: list[Confirmation] = []
+        self._base: auto.Candidate
+        self._inputs: dict[str, Input]
+        self._units: list[Unit] = []
+
+    def run(self) -> Driven:
+        chosen = self._all_int8()
+        budget = Budget(self._judge, self._wanted["trials"] - len(self._rows), {NONE: self._judged(chosen)})
+        if budget.judged[NONE].meets_limit:
+            self._confirm(NONE)
+        if not self._is_over():
+            self._units = self._ranked()
+            self._look_for_islands(budget)
+        return self._ending(budget)
+
+    # Trials --------------------------------------------------------------------------------------------------------
+
+    def _all_int8(self) -> auto.Tried:
+        """Choose ranges and bias correction; equalize where that alone does not meet the limit."""
+        best = self._best_of(equalize=False)
+        if not self._judged(best).meets_limit and len(self._rows) < self._wanted["trials"]:
+            equalized = self._best_of(equalize=True)
+            best = max(best, equalized, key=lambda each: each.sqnr_db)
+        self._tried[NONE] = best
+        self._base = best.candidate
+        self._inputs = auto.prepared(self._step, self._trials, best.candidate.options)
+        return best
+
+    def _best_of(self, *, equalize: bool) -> auto.Tried:
+        options = {"io": self._options["io"], "ranges": auto.AUTO, "bias_correction": None, "equalize": equalize}
+        try:
+            inputs = auto.prepared(self._step, self._trials, options)
+        except StepError:
+            if not equalize:
+                raise
+            return self._tried_before()
+        left = self._wanted["trials"] - len(self._rows)
+        found = auto.try_all(auto.candidates(options)[:left], inputs, self._trials, self._make)
+        self._rows += [(each, NONE) for each in found]
+        return auto.best([each for each, _ in self._rows])
+
+    def _tried_before(self) -> auto.Tried:
+        """Return the best so far: a model without an equalizable pair has nothing to equalize."""
+        return auto.best([each for each, _ in self._rows])
+
+    def _ranked(self) -> list[Unit]:
+        label = "equalized" if self._base.options.get("equalize") else "float32"
+        options = {"ranges": self._base.options["ranges"]}
+        ranking = self._trials.ranking(self._inputs, options, f"{label}-{auto.method_of(options['ranges'])}")
+        made(self._make([ranking])[0])
+        listed = msgspec.json.decode((self._root / ranking.outputs["ranking"]).read_bytes())
+        return [
+            Unit(each["tensor"], each["noise"], tuple(each["nodes"]), each["cost_bytes"]) for each in listed["units"]
+        ]
+
+    def _judge(self, units: Units) -> Judged:
+        """Make the artifact that keeps `units` from int8, and judge it on the selection samples."""
+        nodes = sorted({node for unit in units for node in self._units[unit].nodes})
+        key = {"float": "keep_float", "int16": "keep_int16"}[self._options["islands"]]
+        candidate = auto.Candidate({**self._base.options, key: nodes}, f"{self._base.label}-{len(units)}-islands")
+        found = auto.try_all([candidate], self._inputs, self._trials, self._make)[0]
+        self._tried[units] = found
+        self._rows.append((found, units))
+        return self._judged(found)
+
+    def _judged(self, tried: auto.Tried) -> Judged:
+        loss = _loss(tried.selection)
+        return Judged(loss is not None and loss <= self._limit, tried.sqnr_db)
+
+    # Search --------------------------------------------------------------------------------------------------------
+
+    def _look_for_islands(self, budget: Budget) -> None:
+        costs = [unit.cost_bytes for unit in self._units]
+        least = self._least_sqnr_db()
+        while not self._is_over():
+            found = shortest_prefix(len(self._units), budget, least)
+            found = self._cheapest(budget, least) if found is None else pruned(found, costs, budget, least)
+            if found is None:
+                return
+            self._confirm(found)
+            least = self._least_sqnr_db()
+
+    def _cheapest(self, budget: Budget, least_sqnr_db: float) -> Units | None:
+        """Return what meets the limit at the least size, of all that was judged; None where nothing does."""
+        meeting = [u for u, j in budget.judged.items() if j.meets_limit and j.sqnr_db > least_sqnr_db]
+        return min(meeting, key=self._cost, default=None)
+
+    def _least_sqnr_db(self) -> float:
+        """Return the SQNR that was not enough on the evaluation set."""
+        return max((self._tried[each.units].sqnr_db for each in self._confirmations), default=-math.inf)
+
+    def _cost(self, units: Units) -> float:
+        result = self._tried[units].artifact.result
+        return math.inf if result is None else float(result.outputs["model"].size_bytes)
+
+    # Confirmation --------------------------------------------------------------------------------------------------
+
+    def _is_over(self) -> bool:
+        if self._confirmations and self._confirmations[-1].ends_the_search:
+            return True
+        return len(self._confirmations) >= MOST_CONFIRMATIONS
+
+    def _confirm(self, units: Units) -> None:
+        """Look at the evaluation set, where the model has one; without one, nothing more can be known."""
+        if "evaluation" not in self._step.parameters:
+            judgement = {"verdict": "not_measured", "loss": None, "limit": self._limit}
+            self._confirmations.append(Confirmation(units, judgement))
+            return
+        confidence = 1 - (1 - self._step.parameters["confidence"]) / MOST_CONFIRMATIONS
+        evaluate = self._trials.confirmation(self._tried[units].trial)
+        made(self._make([evaluate])[0])
+        judge = self._trials.judgement(evaluate, self._limit, confidence)
+        judged = made(self._make([judge])[0])
+        self._confirmations.append(Confirmation(units, {**judged.values, "limit": self._limit}))
+
+    # Ending --------------------------------------------------------------------------------------------------------
+
+    def _ending(self, budget: Budget) -> Driven:
+        units, verdict = self._winner(budget)
+        chosen = self._tried[units]
+        result = made(chosen.artifact)
+        told = {
+            "trials": self._told_rows(chosen),
+            "chosen": chosen.candidate.label,
+            "islands": [self._told_unit(unit) for unit in sorted(units)],
+            "confirmations": [self._told_confirmation(each) for each in self._confirmations if "n" in each.judgement],
+            "limit": self._limit,
+            "verdict": verdict,
+            "trials_left": budget.left,
+        }
+        return Driven(files=dict(chosen.trial.outputs), values={**result.values, "search": told})
+
+    def _winner(self, budget: Budget) -> tuple[Units, str]:
+        """Return the confirmed artifact; else the best that was found, with the verdict that it has."""
+        for each in self._confirmations:
+            if each.ends_the_search:
+                return each.units, str(each.judgement["verdict"])
+        if self._confirmations:
+            last = min(self._confirmations, key=lambda each: each.judgement["loss_high"])
+            return last.units, str(last.judgement["verdict"])
+        sound = [units for units, tried in self._tried.items() if tried.error is None]
+        return max(sound, key=lambda units: (self._tried[units].sqnr_db, -self._cost(units))), "fail"
+
+    def _told_rows(self, chosen: auto.Tried) -> list[dict[str, Any]]:
+        rows = [auto.row(tried, chosen) for tried, _ in self._rows]
+        points = [
+            (float(row["size_bytes"] or math.inf), tried.sqnr_db)
+            for row, (tried, _) in zip(rows, self._rows, strict=True)
+        ]
+        return [
+            {
+                **row,
+                "loss": _loss(tried.selection),
+                "kept": [self._units[u].tensor for u in sorted(units)],
+                "front": front,
+            }
+            for row, (tried, units), front in zip(rows, self._rows, pareto(points), strict=True)
+        ]
+
+    def _told_unit(self, unit: int) -> dict[str, Any]:
+        found = self._units[unit]
+        return {"tensor": found.tensor, "noise": found.noise, "rank": unit + 1, "nodes": list(found.nodes)}
+
+    def _told_confirmation(self, each: Confirmation) -> dict[str, Any]:
+        return {"label": self._tried[each.units].candidate.label, **each.judgement}
+
+
+def _loss(selection: Outcome | None) -> float | None:
+    """Return the loss on the selection samples; of a metric without baseline, the share that does not agree."""
+    if selection is None or selection.result is None:
+        return None
+    values = selection.result.values
+    if values.get("loss") is not None:
+        return float(values["loss"])
+    agreement = values.get("agreement")
+    return None if agreement is None else 1 - float(agreement)

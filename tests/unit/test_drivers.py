@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quantbuild.drivers import auto, mixed
+from quantbuild.drivers.driven import Driven
+from quantbuild.errors import StepError
+from quantbuild.outcome import Outcome
+from quantbuild.record import Output, Result
+from quantbuild.step import Input, Step
+
+SELECTION = {"dataset": {"name": "s", "loader": "npz"}, "metric": "top1", "metric_without_labels": "sqnr"}
+EVALUATION = {"dataset": {"name": "e", "loader": "npz"}, "metric": "top1"}
+UNITS = [f"t{number}" for number in range(40)]
+
+
+class World:
+    """Makes steps without doing them: what an artifact is worth follows from its options alone."""
+
+    def __init__(
+        self,
+        root: Path,
+        worth: Callable[[dict[str, Any]], tuple[float, float]],
+        confirmed: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        self.root = root
+        self._worth = worth
+        self._confirmed = iter(confirmed)
+        self.made: list[Step] = []
+        self.broken: set[str] = set()
+        self._options: dict[str, dict[str, Any]] = {}
+
+    def make(self, steps: Sequence[Step]) -> list[Outcome]:
+        return [self._make(step) for step in steps]
+
+    def of(self, action: str) -> list[Step]:
+        return [step for step in self.made if step.action == action]
+
+    def _make(self, step: Step) -> Outcome:
+        self.made.append(step)
+        if step.action == "quantize" and str(step.parameters["options"]["ranges"]) in self.broken:
+            return Outcome(step=step.id, status="failed", message="it broke")
+        values = getattr(self, f"_{step.action}", lambda step: {})(step)
+        size = 1000 + 10 * len(self._options.get(step.outputs.get("model", ""), {}).get("keep_float", ()))
+        outputs = {role: Output(path=path, sha256="0" * 64, size_bytes=size) for role, path in step.outputs.items()}
+        return Outcome(
+            step=step.id, status="executed", result=Result(key="", preimage={}, outputs=outputs, values=values)
+        )
+
+    def _quantize(self, step: Step) -> dict[str, Any]:
+        self._options[step.outputs["model"]] = step.parameters["options"]
+        return {"float_ops": []}
+
+    def _evaluate(self, step: Step) -> dict[str, Any]:
+        path = step.inputs["model"].path
+        if path not in self._options:
+            return {"sqnr_db": None, "agreement": 1.0, "n": 100, "loss": 0.0}
+        sqnr_db, loss = self._worth(self._options[path])
+        return {"sqnr_db": sqnr_db, "agreement": 1 - loss, "n": 100, "loss": loss}
+
+    def _rank(self, step: Step) -> dict[str, Any]:
+        units = [{"tensor": name, "noise": 1.0, "nodes": [name], "cost_bytes": 1} for name in UNITS]
+        path = self.root / step.outputs["ranking"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"units": units}))
+        return {}
+
+    def _judge(self, step: Step) -> dict[str, Any]:
+        return next(self._confirmed)
+
+
+def judged(verdict: str, loss: float, *, could_pass: bool = True) -> dict[str, Any]:
+    return {
+        "verdict": verdict,
+        "loss": loss,
+        "loss_low": loss - 0.002,
+        "loss_high": loss + 0.002,
+        "n": 1000,
+        "could_pass": could_pass,
+    }
+
+
+def step(scheme: str, options: dict[str, Any], **parameters: Any) -> Step:
+    return Step(
+        id="quantize:m/v",
+        action="quantize",
+        parameters={"scheme": scheme, "options": options, "selection": SELECTION, **parameters},
+        inputs={
+            "model": Input(path="build/m/float32.tflite", step="convert:m"),
+            "statistics": Input(path="build/m/statistics.npz", step="calibrate:m"),
+            "selection.data": Input(path="s.npz"),
+            "evaluation.data": Input(path="e.npz"),
+            "evaluation.baseline": Input(path="build/m/float32/samples.npz", step="evaluate:m/float32"),
+            "calibration.data": Input(path="c.npz"),
+        },
+        outputs={"model": "build/m/v/model.tflite", "description": "build/m/v/artifact.json"},
+        driver=scheme,
+    )
+
+
+def searched(world: World, *, limit: float = 0.01, trials: int = 16) -> Driven:
+    wanted = {"max_accuracy_loss": limit, "trials": trials, "objective": "size", "device": None}
+    options = {"io": "float32", "islands": "float", "search": wanted}
+    calibration = {"dataset": {"name": "c", "loader": "npz"}, "hold_back": None}
+    given = step("mixed", options, evaluation=EVALUATION, confidence=0.95, calibration=calibration)
+    return mixed.drive(given, world.make, world.root)
+
+
+def culprits(*names: str) -> Callable[[dict[str, Any]], tuple[float, float]]:
+    """A model that int8 harms unless these tensors stay in float; the rest adds a little noise each."""
+
+    def worth(options: dict[str, Any]) -> tuple[float, float]:
+        kept = set(options.get("keep_float", ()))
+        missing = len(set(names) - kept)
+        return 30.0 - 15.0 * missing + 0.1 * len(kept), 0.05 * missing
+
+    return worth
+
+
+# auto --------------------------------------------------------------------------------------------------------------
+
+
+def ranged(options: dict[str, Any]) -> tuple[float, float]:
+    return (20.0 if options["ranges"] == "sample_mean" else 15.0) + (1.0 if options["bias_correction"] else 0.0), 0.0
+
+
+def test_the_candidate_with_the_highest_sqnr_is_the_artifact(tmp_path: Path) -> None:
+    world = World(tmp_path, ranged)
+    driven = auto.drive(step("int8", {"ranges": "auto", "bias_correction": None}), world.make, tmp_path)
+    search = driven.values["search"]
+    assert search["chosen"] == "sample_mean-bias-corrected"
+    assert [(row["label"], row["sqnr_db"]) for row in search["trials"]] == [
+        ("minmax", 15.0),
+        ("minmax-bias-corrected", 16.0),
+        ("sample_mean", 20.0),
+        ("sample_mean-bias-corrected", 21.0),
+    ]
+    assert driven.files["model"].startswith("build/m/.trials/int8-sample_mean-bias-corrected-")
+
+
+def test_of_equals_the_simplest_is_chosen(tmp_path: Path) -> None:
+    world = World(tmp_path, lambda options: (15.0, 0.0))
+    driven = auto.drive(step("int8", {"ranges": "auto", "bias_correction": None}), world.make, tmp_path)
+    assert driven.values["search"]["chosen"] == "minmax"
+
+
+def test_what_the_manifest_settles_is_not_tried(tmp_path: Path) -> None:
+    world = World(tmp_path, ranged)
+    auto.drive(step("int8", {"ranges": "auto", "bias_correction": True}), world.make, tmp_path)
+    assert [made.parameters["options"]["bias_correction"] for made in world.of("quantize")] == [True, True]
+
+
+def test_a_candidate_that_fails_is_told_and_not_chosen(tmp_path: Path) -> None:
+    world = World(tmp_path, ranged)
+    world.broken = {"sample_mean"}
+    driven = auto.drive(step("int8", {"ranges": "auto", "bias_correction": None}), world.make, tmp_path)
+    assert driven.values["search"]["chosen"] == "minmax-bias-corrected"
+    assert [row["error"] for row in driven.values["search"]["trials"]] == [None, None, "it broke", "it broke"]
+
+
+def test_where_every_candidate_fails_so_does_the_step(tmp_path: Path) -> None:
+    world = World(tmp_path, ranged)
+    world.broken = {"sample_mean", "minmax"}
+    with pytest.raises(StepError, match="it broke"):
+        auto.drive(step("int8", {"ranges": "auto", "bias_correction": None}), world.make, tmp_path)
+
+
+# mixed -------------------------------------------------------------------------------------------------------------
+
+
+def test_int8_throughout_is_kept_where_it_meets_the_limit(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits(), [judged("pass", 0.001)])
+    driven = searched(world)
+    assert driven.values["search"]["islands"] == []
+    assert driven.values["search"]["verdict"] == "pass"
+    assert world.of("rank") == []
+
+
+def test_the_culprits_alone_stay_in_float(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
+    search = searched(world).values["search"]
+    assert [unit["tensor"] for unit in search["islands"]] == ["t1", "t3"]
+    assert len(search["trials"]) <= 16
+    assert len(search["confirmations"]) == 1
+
+
+def test_no_trial_is_given_the_evaluation_set(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1", "t3"), [judged("undecided", 0.009), judged("pass", 0.001)])
+    searched(world)
+    confirmations = [made for made in world.of("evaluate") if made.id.startswith("confirm:")]
+    assert len(confirmations) == 2
+    for made in world.made:
+        if made not in confirmations:
+            assert "e.npz" not in {given.path for given in made.inputs.values()}
+            assert made.parameters.get("dataset", {}).get("name") != "e"
+
+
+def test_what_failed_on_the_evaluation_set_is_followed_by_what_has_a_higher_sqnr(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1"), [judged("fail", 0.02), judged("pass", 0.001)])
+    search = searched(world).values["search"]
+    first, second = (each["label"] for each in search["confirmations"])
+    by_label = {row["label"]: row["sqnr_db"] for row in search["trials"]}
+    assert by_label[second] > by_label[first]
+    assert search["verdict"] == "pass"
+
+
+def test_there_are_three_confirmations_at_most_and_the_best_is_told(tmp_path: Path) -> None:
+    answers = [judged("fail", 0.05), judged("fail", 0.03), judged("fail", 0.04)]
+    search = searched(World(tmp_path, culprits("t1"), answers)).values["search"]
+    assert [each["loss"] for each in search["confirmations"]] == [0.05, 0.03, 0.04]
+    assert search["verdict"] == "fail"
+    assert search["chosen"] == search["confirmations"][1]["label"]
+
+
+def test_the_probability_of_error_is_divided_among_three(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits(), [judged("pass", 0.001)])
+    searched(world)
+    (judge,) = world.of("judge")
+    assert judge.parameters == {"limit": 0.01, "confidence": pytest.approx(1 - 0.05 / 3)}
+
+
+def test_an_evaluation_set_too_small_to_decide_does_not_drive_the_search_on(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits(), [judged("undecided", 0.0, could_pass=False)])
+    search = searched(world).values["search"]
+    assert search["verdict"] == "undecided"
+    assert search["islands"] == []
+
+
+@pytest.mark.parametrize("trials", [1, 3, 4, 6, 8])
+def test_the_budget_of_trials_is_kept_and_the_best_found_is_told(tmp_path: Path, trials: int) -> None:
+    world = World(tmp_path, culprits("t30", "t35", "t39"))
+    search = searched(world, trials=trials).values["search"]
+    assert len(search["trials"]) <= trials
+    assert search["verdict"] == "fail"
+    chosen = next(row for row in search["trials"] if row["chosen"])
+    assert chosen["sqnr_db"] == max(row["sqnr_db"] for row in search["trials"])
+
+
+def test_without_an_evaluation_set_nothing_is_confirmed(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1"))
+    wanted = {"max_accuracy_loss": 0.01, "trials": 16, "objective": "size", "device": None}
+    options = {"io": "float32", "islands": "float", "search": wanted}
+    calibration = {"dataset": {"name": "c", "loader": "npz"}, "hold_back": None}
+    search = mixed.drive(step("mixed", options, calibration=calibration), world.make, tmp_path).values["search"]
+    assert search["verdict"] == "not_measured"
+    assert [unit["tensor"] for unit in search["islands"]] == ["t1"]
+    assert search["confirmations"] == []
