@@ -19,12 +19,12 @@ from quantbuild.digests import Digest, Digests
 from quantbuild.errors import StepError
 from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
 from quantbuild.freshness import FORCED, FORGOTTEN, KEY_SCHEMA, Reason, key_of, why_not_fresh
+from quantbuild.leftovers import STATE_FOLDER
 from quantbuild.machine import Machine, processors
 from quantbuild.manifest.definitions import Workspace
 from quantbuild.outcome import Outcome, Status
 from quantbuild.plan import plan, record_path
 from quantbuild.record import RECORD_SCHEMA, Failure, Record, Result, RunFacts, read_record, write_record
-from quantbuild.session import STATE_FOLDER
 from quantbuild.standing import RestsOn
 from quantbuild.step import Step, file_name
 from quantbuild.steps import plug_in

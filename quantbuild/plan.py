@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from quantbuild.leftovers import DIST_RECORD
 from quantbuild.manifest.definitions import Dataset, Device, Model, Variant, Workspace
 from quantbuild.step import Input, Step
 from quantbuild.steps import (
@@ -59,7 +60,7 @@ def description_path(model: str, variant: str) -> str:
 def record_path(step: Step) -> str:
     """Return where a step's record lies: beside its first output, but for dist/, which holds what apps take alone."""
     if step.action == "dist":
-        return "build/.state/dist.record.json"
+        return DIST_RECORD
     return f"{next(iter(step.outputs.values()))}.record.json"
 
 

@@ -11,9 +11,10 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from quantbuild import aside
+from quantbuild import aside, leftovers
 from quantbuild.digests import Digests
 from quantbuild.errors import UsageError
+from quantbuild.leftovers import STATE_FOLDER
 from quantbuild.standing import (
     SNAPSHOT_SCHEMA,
     Device,
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
     from quantbuild.build import Build
     from quantbuild.watcher import Watcher
 
-STATE_FOLDER = "build/.state"
 LOCK = f"{STATE_FOLDER}/lock"
+ENDED_WELL = "ended well"
 LAST_RUN = "build/last_run.json"
 TRIED = ("executed", "restored", "up_to_date", "failed")
 COUNTED = ("executed", "restored", "up_to_date", "failed", "blocked")
@@ -141,7 +142,8 @@ class Session:
         """Take the workspace's lock for the rest of this process."""
         if self._lock_file is None:
             self._lock_file = (self.root / LOCK).open("a+", encoding="utf-8")
-            _lock(self._lock_file, waiting)
+            if not _lock(self._lock_file, waiting):
+                leftovers.sweep(self.root)
 
     # The end -------------------------------------------------------------------------------------------------------
 
@@ -179,6 +181,8 @@ class Session:
             ending = Ending(counts=build.counts(), failed_gates=gates, reported=reported)
         self.digests.save()
         self._write_last_run(ending, steps)
+        if self._lock_file is not None:
+            _write(self._lock_file, f"{os.getpid()} {ENDED_WELL}")
         return ending
 
     def _is_unpublished(self) -> bool:
@@ -295,13 +299,21 @@ def planned_tasks(build: Build) -> tuple[Task, ...]:
     )
 
 
-def _lock(file: IO[str], waiting: Callable[[str], None]) -> None:
+def _lock(file: IO[str], waiting: Callable[[str], None]) -> bool:
+    """Take the lock, telling `waiting` of the process that has it; return whether its last holder ended well."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.seek(0)
-        waiting(file.read())
+        waiting(file.read().partition(" ")[0])
         fcntl.flock(file, fcntl.LOCK_EX)
+    file.seek(0)
+    before = file.read()
+    _write(file, str(os.getpid()))
+    return not before or before.endswith(ENDED_WELL)
+
+
+def _write(file: IO[str], text: str) -> None:
     file.truncate(0)
-    file.write(str(os.getpid()))
+    file.write(text)
     file.flush()

@@ -24,8 +24,9 @@ from doit.runner import MRunner, MThreadRunner, Runner
 
 from quantbuild import answers
 from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError
+from quantbuild.leftovers import STATE_FOLDER
 from quantbuild.machine import processors
-from quantbuild.session import CLOSING_DOCS, GROUPS, STATE_FOLDER, Session, make_state_folder, steps_of
+from quantbuild.session import CLOSING_DOCS, GROUPS, Session, make_state_folder, steps_of
 from quantbuild.standing import Task
 from quantbuild.watcher import Watcher
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quantbuild import dist
+from quantbuild import dist, leftovers
 from quantbuild.digests import sha256_of_file
 
 WORKER = "parent"
@@ -20,6 +20,9 @@ def publish(root: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]
     With `partial` only the artifacts named are touched, and the lock's other entries stay as they are.
     """
     old = _old_lock(root)
+    noted = leftovers.noted(root)
+    may_stand = noted.paths | _paths(old) | _wanted(parameters)
+    leftovers.note(root, may_stand, complete=False)
     entries: dict[str, Any] = dict(old.get("artifacts", {})) if partial else {}
     failed = set(old.get("failed", [])) if partial else set()
     outputs: list[str] = []
@@ -33,16 +36,38 @@ def publish(root: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]
             continue
         entries[name] = _publish_one(root, artifact, inputs)
         outputs += [dist.artifact_file(name), dist.contract_file(name)]
-    if not partial:
-        for name in set(old.get("artifacts", {})) - set(entries) - failed:
-            dist.remove_variant(root, name)
     ship = parameters["ship"] if not partial else {**old.get("ship", {}), **parameters["ship"]}
     outputs += _publish_shipped(root, ship, old.get("ship", {}), entries)
+    outputs += [dist.LOCK_PATH, dist.DEPFILE_PATH]
+    if not partial:
+        for path in may_stand - set(outputs):
+            (root / path).unlink(missing_ok=True)
     tools = {**(old.get("tools", {}) if partial else {}), **parameters["tools"]}
     dist.write_file(root, dist.LOCK_PATH, dist.lock(entries, sorted(failed), ship, tools))
     sources = sorted({path for entry in entries.values() for path in entry["inputs"]})
     dist.write_file(root, dist.DEPFILE_PATH, dist.depfile([dist.artifact_file(name) for name in entries], sources))
-    return sorted([*outputs, dist.LOCK_PATH, dist.DEPFILE_PATH])
+    # What a publication that was cut short has left is for the next whole one to take away.
+    leftovers.note(root, may_stand if partial else outputs, complete=noted.complete or not partial)
+    return sorted(outputs)
+
+
+def _wanted(parameters: Mapping[str, Any]) -> set[str]:
+    """Return the paths that a publication writes."""
+    names = [artifact["name"] for artifact in parameters["artifacts"] if not artifact["failed"]]
+    return _variant_paths(names) | _shipped_paths(parameters["ship"]) | {dist.LOCK_PATH, dist.DEPFILE_PATH}
+
+
+def _paths(lock: Mapping[str, Any]) -> set[str]:
+    """Return the paths that stand as a lock says."""
+    return _variant_paths(lock.get("artifacts", {})) | _shipped_paths(lock.get("ship", {}))
+
+
+def _variant_paths(names: Iterable[str]) -> set[str]:
+    return {path for name in names for path in (dist.artifact_file(name), dist.contract_file(name))}
+
+
+def _shipped_paths(ship: Mapping[str, Any]) -> set[str]:
+    return {dist.shipped_file(model, purpose) for model, purposes in ship.items() for purpose in purposes}
 
 
 def _publish_one(root: Path, artifact: Mapping[str, Any], inputs: Mapping[str, str]) -> dict[str, Any]:
@@ -77,8 +102,7 @@ def _publish_shipped(
         for purpose, variant in purposes.items()
     }
     standing = {path: name for path, name in wanted.items() if name in entries}
-    once = {dist.shipped_file(model, purpose) for model, purposes in old_ship.items() for purpose in purposes}
-    for path in (once | set(wanted)) - set(standing):
+    for path in (_shipped_paths(old_ship) | set(wanted)) - set(standing):
         (root / path).unlink(missing_ok=True)
     for path, name in standing.items():
         artifact = root / dist.artifact_file(name)

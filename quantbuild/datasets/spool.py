@@ -8,21 +8,20 @@ from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quantbuild.leftovers import SCRATCH_FOLDER
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Layout = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, dtype and shape of each array of a sample."""
 
-# In the workspace, because /tmp may be memory.
-SCRATCH_FOLDER = "build/.scratch"
-
 
 class Spool:
     """Samples written one after the other and read back by number.
 
-    The file has no name, so it is gone with the process however that ends. Read with pread and not mapped: pages
-    of a mapping count as the process's own memory.
+    The file lies in the workspace, because /tmp may be memory. It has no name, so it is gone with the process however
+    that ends. Read with pread and not mapped: pages of a mapping count as the process's own memory.
     """
 
     def __init__(self, root: Path) -> None:

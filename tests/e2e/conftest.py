@@ -101,6 +101,19 @@ class Workspace:
         return Workspace(target)
 
 
+def processes_in(workspace: Workspace) -> list[str]:
+    """Return the commands of the processes that work in a workspace, or were started for one of its steps."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_text().replace("\0", " ")
+            if (folder / "cwd").resolve() == workspace.root or str(workspace.root) in command:
+                found.append(command)
+        except OSError:
+            continue  # it has ended, or is not ours
+    return found
+
+
 def write_light(root: Path, manifest: str = MANIFEST + DEVICE, seed: int = 0) -> Workspace:
     """Write a workspace that needs no TensorFlow; `seed` gives another model and other data."""
     (root / "manifests").mkdir(parents=True, exist_ok=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import DODO, Workspace
+from conftest import DODO, Workspace, processes_in
 
 from quantbuild.datasets.samples import hold_back
 from quantbuild.plan import HOLD_BACK
@@ -276,19 +276,6 @@ def test_an_interrupted_build_ends_its_workers_and_keeps_what_was_done(
     (slow.root / "go").touch()
     assert "failed before" not in slow.doit("check")
     assert "convert:m" in slow.steps("up_to_date")
-
-
-def processes_in(workspace: Workspace) -> list[str]:
-    """Return the commands of the processes that work in a workspace, or were started for one of its steps."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_text().replace("\0", " ")
-            if (folder / "cwd").resolve() == workspace.root or str(workspace.root) in command:
-                found.append(command)
-        except OSError:
-            continue  # it has ended, or is not ours
-    return found
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
