@@ -2,7 +2,8 @@
 
 A random moment seldom falls between two writes that follow each other within a millisecond; these do. Installed as
 sitecustomize in the processes of doit alone. `KILL_AT` is FOLDER,NUMBER,HOW with HOW one of `before` (the file is as it
-was) and `torn` (the file is open and has a part of its content).
+was), `torn` (the file is open and has a part of its content), and the path of another file, which is altered then: the
+process goes on.
 """
 
 from __future__ import annotations
@@ -18,30 +19,39 @@ WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 
 def install(folder: str, number: int, how: str) -> None:
-    """Kill this process at the `number`-th alteration below `folder`."""
+    """Strike at the `number`-th alteration below `folder`."""
     left = number
     inside = _absolute(folder) + os.sep
-    ending = False
 
     def look(event: str, arguments: tuple[object, ...]) -> None:
-        nonlocal left, ending
-        if ending or not (event in ALTERS or (event == "open" and isinstance(arguments[2], int))):
-            return
-        if event == "open" and not arguments[2] & WRITES:
+        nonlocal left
+        if left <= 0 or not _alters(event, arguments):
             return
         path = arguments[1] if event == "os.rename" else arguments[0]
         if not isinstance(path, (str, bytes, os.PathLike)) or not _absolute(path).startswith(inside):
             return
         left -= 1
-        if left:
-            return
-        ending = True
-        if event == "open" and how == "torn":
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
-            os.write(descriptor, b"a part of what was to come")
-        os.kill(os.getpid(), signal.SIGKILL)
+        if not left:
+            _strike(path if event == "open" else None, how)
 
     sys.addaudithook(look)
+
+
+def _alters(event: str, arguments: tuple[object, ...]) -> bool:
+    if event == "open":
+        return isinstance(arguments[2], int) and bool(arguments[2] & WRITES)
+    return event in ALTERS
+
+
+def _strike(opened: str | bytes | os.PathLike[str] | None, how: str) -> None:
+    if how not in ("before", "torn"):
+        path = Path(how)
+        path.write_bytes(path.read_bytes()[:-1] + b"\x13")
+        return
+    if opened is not None and how == "torn":
+        descriptor = os.open(opened, os.O_WRONLY | os.O_CREAT, 0o644)
+        os.write(descriptor, b"a part of what was to come")
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _absolute(path: str | bytes | os.PathLike[str]) -> str:

@@ -361,3 +361,18 @@ def test_a_killed_build_leaves_nothing_wrong(slow: Workspace) -> None:
     slow.doit("check")
     assert "convert:m" in slow.steps("up_to_date")
     assert not list((slow.root / "build" / ".scratch").glob("*"))
+
+
+def test_an_artifact_altered_while_a_step_reads_it_fails_that_step_loudly(slow: Workspace) -> None:
+    process = started(slow, "-n", "1", "evaluate:m/float32")
+    artifact = slow.root / "build/m/float32.tflite"
+    good = artifact.read_bytes()
+    artifact.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    (slow.root / "go").touch()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "its input build/m/float32.tflite was edited" in output
+    slow.doit("evaluate:m/float32")
+    assert slow.steps("restored") == {"convert:m"}
+    assert slow.steps("executed") == {"evaluate:m/float32"}
+    assert artifact.read_bytes() == good
