@@ -11,11 +11,14 @@ import fcntl
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, BinaryIO, NamedTuple
 
 _PIECE = 1 << 20
+# An entry that nothing was written to for so long belongs to a build that was killed.
+ASIDE_SECONDS = 3600.0
 
 
 class Usage(NamedTuple):
@@ -48,16 +51,25 @@ class LocalCache:
         self._put("ac", key, lambda aside: aside.write_bytes(value))
 
     def fetch(self, sha256: str, target: Path) -> bool:
-        """Copy a blob to `target`, hashing it on the way; False where it is missing or damaged."""
+        """Copy a blob to `target`, hashing it on the way; False where it is missing, damaged or cannot be read.
+
+        Raises:
+            OSError: `target` cannot be written.
+        """
         path = self.folder / "cas" / sha256
         try:
-            with path.open("rb") as source, target.open("wb") as out:
-                found = _copy(source, out)
+            source = path.open("rb")
         except FileNotFoundError:
             return False
+        except OSError as error:
+            self._warn(f"cache: blob {sha256[:12]} cannot be read ({error.strerror}); what it holds is made anew")
+            return False
+        with source, target.open("wb") as out:
+            found = _copy(source, out)
         if found != sha256:
             self._warn(f"cache: blob {sha256[:12]} is damaged in {self.folder.name}/cas; it is made anew")
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # of a read-only cache nothing can be taken away
+                path.unlink()
             target.unlink(missing_ok=True)
             return False
         _note_use(path)
@@ -92,11 +104,14 @@ class LocalCache:
     @contextlib.contextmanager
     def key_lock(self, key: str) -> Iterator[None]:
         """Hold the lock of a key among all processes that use this folder: the same action runs once."""
-        place = self.folder / "locks"
-        place.mkdir(parents=True, exist_ok=True)
-        with (place / key).open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+        path = self.folder / "locks" / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            with path.open("a") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                if _is_at(file, path):  # else it was swept while we waited, and others lock another file
+                    yield
+                    return
 
     def usage(self) -> Usage:
         """Return how many actions and blobs there are, and their bytes."""
@@ -108,7 +123,7 @@ class LocalCache:
         """Remove the least recently used entries until at most `max_size_bytes` are held; return what is left.
 
         Safe beside a running build: a blob that goes while it is copied is still read to its end, and one that is
-        missing is a miss. Locks nobody holds are swept too.
+        missing is a miss. Locks nobody holds are swept too, and what killed builds were writing.
         """
         entries = sorted((*self._entries("ac"), *self._entries("cas")), key=lambda entry: entry[1].st_mtime_ns)
         total = sum(status.st_size for _, status in entries)
@@ -118,6 +133,7 @@ class LocalCache:
             path.unlink(missing_ok=True)
             total -= status.st_size
         self._sweep_locks()
+        self._sweep_asides()
         return self.usage()
 
     def _sweep_locks(self) -> None:
@@ -125,6 +141,12 @@ class LocalCache:
             with contextlib.suppress(OSError), path.open("a") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink(missing_ok=True)
+
+    def _sweep_asides(self) -> None:
+        for path, status in self._entries("tmp"):
+            if status.st_mtime < time.time() - ASIDE_SECONDS:
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def _entries(self, part: str) -> list[tuple[Path, os.stat_result]]:
         found = []
@@ -154,6 +176,13 @@ def _copy(source: BinaryIO, out: BinaryIO) -> str:
         digest.update(piece)
         out.write(piece)
     return digest.hexdigest()
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _note_use(path: Path) -> None:

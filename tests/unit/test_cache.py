@@ -1,9 +1,14 @@
 """The local action cache and content store."""
 
+import errno
+import fcntl
 import hashlib
 import os
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from hypothesis import given
@@ -142,3 +147,76 @@ def test_no_half_written_entry_is_left(local: LocalCache, tmp_path: Path) -> Non
         local.put_file(sha256(b"one"), path)
     assert not local.has(sha256(b"one"))
     assert list((local.folder / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: path.symlink_to(path)])
+def test_a_blob_that_cannot_be_read_is_a_miss_with_a_warning(
+    local: LocalCache, tmp_path: Path, warnings: list[str], make: Callable[[Path], None]
+) -> None:
+    cache = Cache(local, None)
+    kept(cache, tmp_path / "one", b"artifact")
+    blob = local.folder / "cas" / sha256(b"artifact")
+    blob.unlink()
+    make(blob)
+    assert cache.restore(KEY, tmp_path, share=True) is None
+    assert len(warnings) == 1
+    assert "cannot be read" in warnings[0]
+
+
+def test_a_damaged_blob_that_cannot_be_taken_away_is_a_miss(
+    local: LocalCache, tmp_path: Path, warnings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = Cache(local, None)
+    kept(cache, tmp_path / "one", b"artifact")
+    blob = local.folder / "cas" / sha256(b"artifact")
+    blob.write_bytes(b"artifacT")
+    unlink = Path.unlink
+
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        if path == blob:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        unlink(path, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert cache.restore(KEY, tmp_path, share=True) is None
+    assert len(warnings) == 1
+
+
+def test_collecting_takes_away_what_a_killed_build_was_writing(local: LocalCache, tmp_path: Path) -> None:
+    kept(Cache(local, None), tmp_path / "one", b"artifact")
+    old, new = local.folder / "tmp" / "abc.1.00ff", local.folder / "tmp" / "abc.2.00ff"
+    for path in (old, new):
+        path.write_bytes(b"a part")
+    os.utime(old, (time.time() - 7200,) * 2)
+    local.collect(10**9)
+    assert [path.name for path in (local.folder / "tmp").iterdir()] == [new.name], "another build may be writing it"
+
+
+def test_a_lock_that_was_swept_while_one_waited_for_it_is_held_by_one_all_the_same(local: LocalCache) -> None:
+    """The one who waited has a file that nobody else will open."""
+    order: list[str] = []
+    waiting, swept = threading.Event(), threading.Event()
+    flock = fcntl.flock
+
+    def wait() -> None:
+        with local.key_lock(KEY):
+            order.append("waited")
+
+    def slow(file: IO[str], operation: int) -> None:
+        if threading.current_thread() is thread and not swept.is_set():
+            waiting.set()
+            swept.wait(timeout=30)
+        flock(file, operation)
+
+    thread = threading.Thread(target=wait)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", slow)
+        thread.start()
+        assert waiting.wait(timeout=30)
+        local.collect(10**9)  # nobody holds it: its file goes, and the thread has it open
+        with local.key_lock(KEY):
+            swept.set()
+            thread.join(timeout=0.3)
+            order.append("held")
+        thread.join(timeout=30)
+    assert order == ["held", "waited"]
