@@ -1,7 +1,8 @@
 """Builds are killed at random moments while inputs change and come back: nothing wrong is left, nothing needs a hand.
 
-Two workspaces with one cache at the same time, so that a killed build's locks and half-kept entries are the other's
-too. `QUANTBUILD_TEST_KILLS` sets how many kills must hit a build that has begun: that holds its workspace's lock.
+Three workspaces with one cache at the same time, so that a killed build's locks and half-kept entries are the others'
+too. `QUANTBUILD_TEST_KILLS` sets how many kills must hit a build that has begun: that holds its workspace's lock;
+`QUANTBUILD_TEST_SEED` gives other histories.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ import pytest
 from conftest import DODO, Workspace, processes_in, write_light
 
 KILLS = int(os.environ.get("QUANTBUILD_TEST_KILLS", "200"))
-HISTORIES = 2
+SEED = int(os.environ.get("QUANTBUILD_TEST_SEED", "0"))
+HISTORIES = 3
 # After so many kills a build goes on to its end, and all it leaves is compared with a build from nothing.
 KILLS_BETWEEN_LOOKS = 20
 LONGEST_SECONDS = 4.0
@@ -49,7 +51,7 @@ SCHEMES = ["float16", "dynamic"]
 SECOND_VARIANT = '[model.n.variant.z]\nscheme = "dynamic"\n'
 # Where a build is killed between two writes, and how many of them it lets pass at most.
 POINTS = {"dist": 12, "cache": 40, "build/.state": 10, "build": 60, "build/report": 8}
-WAYS = [*("doit", "doit", "everything", "worker", "SIGTERM", "SIGINT"), *(["point"] * 6)]
+WAYS = [*("doit", "doit", "everything", "worker", "worker", "SIGTERM", "SIGINT"), *(["point"] * 6)]
 
 
 class State:
@@ -254,7 +256,9 @@ class History:
             self.seconds = max(self.seconds * 0.9, 0.2)
             return False
         if way == "worker":
-            hit = _kill_one(process.pid, self.chance)
+            while process.poll() is None and not _kill_one(process.pid, self.chance):
+                time.sleep(0.01)
+            hit = process.poll() is None
             process.wait(timeout=120)
             return hit
         if way == "everything":
@@ -352,7 +356,7 @@ def test_no_kill_at_any_moment_leaves_anything_wrong(
     tmp_path: Path, record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     hook = kill_points.written(tmp_path / "hook")
-    histories = [History(tmp_path, seed, hook) for seed in range(HISTORIES)]
+    histories = [History(tmp_path, seed, hook) for seed in range(SEED, SEED + HISTORIES)]
     with ThreadPoolExecutor(HISTORIES) as threads:
         lives = [threads.submit(history.live, -(-KILLS // HISTORIES)) for history in histories]
     for life, history in zip(lives, histories, strict=True):
