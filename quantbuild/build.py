@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ from quantbuild.step import Step, file_name
 from quantbuild.steps import plug_in
 from quantbuild.tools import cpu, versions
 from quantbuild.watcher import Watcher
-from quantbuild.workers import WorkerPool
+from quantbuild.workers import Kind, WorkerPool
 
 LOG_FOLDER = "build/.logs"
 
@@ -54,10 +55,8 @@ class Build:
         self._watcher = watcher
         self.digests = digests
         self.code = CodeDigests(self.root / STATE_FOLDER / "code.msgpack")
-        cores = processors()
-        self.machine = Machine(cores)
-        heavy = _tensorflow_workers(self.steps, cores)
-        self.pool = WorkerPool(self.root, {"light": cores, "litert": cores, "tensorflow": heavy})
+        self.machine = Machine(processors())
+        self.pool = worker_pool(self.root, self.steps)
         self._told: set[str] = set()
         settings = workspace.cache
         self.cache = open_cache(self.root, settings.directory, settings.remote, upload=settings.upload, warn=self._warn)
@@ -119,7 +118,7 @@ class Build:
             return Pending(preimage, key, reasons, record.usual_seconds if record is not None else None)
         assert record is not None
         assert record.result is not None
-        self._note_made(record.result)
+        self.note_made(record.result)
         return Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons)
 
     def preimage(self, step: Step) -> dict[str, Any]:
@@ -173,7 +172,8 @@ class Build:
                 return outcome.message if outcome.status == "blocked" else f"blocked by {needed}"
         return None
 
-    def _note_made(self, result: Result) -> None:
+    def note_made(self, result: Result) -> None:
+        """Note what a step made, for the keys of the steps that it is an input of."""
         for output in result.outputs.values():
             self._made[output.path] = output.sha256
 
@@ -235,7 +235,7 @@ class Build:
             write_record(self.root / record_path(step), record)
         except (StepError, OSError) as error:
             return self._failure(step, error, pending=pending, log=log, seconds=clock.seconds, began=began)
-        self._note_made(result)
+        self.note_made(result)
         status: Status = "executed" if restored is None else "restored"
         return Outcome(step=step.id, status=status, reasons=reasons, result=result, log=log, seconds=clock.seconds)
 
@@ -397,6 +397,14 @@ def device_fingerprint(step: Step) -> Mapping[str, str]:
     runner = plug_in("runners", step.runner)
     fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(step.parameters["options"], runner.Options))
     return fingerprint
+
+
+def worker_pool(root: Path, steps: Mapping[str, Step], *, only_processors: frozenset[int] | None = None) -> WorkerPool:
+    """Return a pool of workers for `steps`, on this process's processors or on those named."""
+    cores = len(only_processors) if only_processors is not None else processors()
+    heavy = _tensorflow_workers(steps, cores)
+    limits: dict[Kind, int] = {"light": cores, "litert": cores, "tensorflow": heavy}
+    return WorkerPool(root, limits, processors=only_processors)
 
 
 def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:

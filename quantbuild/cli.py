@@ -57,6 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("step", metavar="STEP", help="a step's id as `quantbuild plan` prints it")
     command.set_defaults(command=explain_command)
 
+    command = commands.add_parser(
+        "verify",
+        help="build twice and compare: is the build reproducible?",
+        description="Build twice beside the workspace, without any cache, in processes of their own, and compare the "
+        "bytes: with each other, and with what stands in build/. Covers convert, calibrate, quantize and evaluate. "
+        "build/, dist/ and the cache are left as they are. Both builds are kept in a temporary folder (TMPDIR) "
+        "where they differ.",
+        epilog="exit codes: 0 reproducible; 1 something differs or failed; 2 manifest or usage error",
+    )
+    command.add_argument(
+        "selection", metavar="MODEL[/VARIANT]", nargs="?", help="what to build (default: every variant of every model)"
+    )
+    command.add_argument("--json", action="store_true", help="as JSON")
+    command.set_defaults(command=verify_command)
+
     command = commands.add_parser("doctor", help="say what is installed, and what is missing", epilog=EPILOG)
     command.add_argument("--deep", action="store_true", help="try TensorFlow's private functions too (slow)")
     command.add_argument("--json", action="store_true", help="as JSON")
@@ -96,10 +111,14 @@ def _build() -> Any:
     from quantbuild.session import Session
     from quantbuild.watcher import Watcher
 
+    return Session(_workspace_root(), Watcher()).build
+
+
+def _workspace_root() -> Path:
     root = Path.cwd()
     if not (root / "manifests").is_dir():
         raise UsageError(f"{root.name}: no folder manifests/ here; run quantbuild where dodo.py is")
-    return Session(root, Watcher()).build
+    return root
 
 
 def _warn(text: str) -> None:
@@ -152,11 +171,52 @@ def explain_command(options: argparse.Namespace) -> int:
     return EXIT_DONE
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
+def _meant(name: str, known: Sequence[str], otherwise: str = "`quantbuild plan` lists them") -> str:
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1)
-    return f'did you mean "{close[0]}"?' if close else "`quantbuild plan` lists them"
+    return f'did you mean "{close[0]}"?' if close else otherwise
+
+
+def verify_command(options: argparse.Namespace) -> int:
+    """Build twice beside the workspace and compare; 1 where something differs or failed."""
+    import signal
+
+    from quantbuild import verify
+
+    def interrupted(number: int, _frame: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # cleaning up is not to be cut short
+        raise _Interrupted(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupted)
+    build = verify.open_build(_workspace_root())
+    names = list(verify.artifacts_of(build))
+    selected = verify.select(names, options.selection)
+    if not selected:
+        models = sorted({name.partition("/")[0] for name in names})
+        meant = _meant(options.selection, [*names, *models], f"there are {', '.join(models)}")
+        raise UsageError(f"{options.selection}: no such model or variant; {meant}")
+    try:
+        verdict = verify.verify(build, selected, _warn)
+    except _Interrupted as stop:
+        _warn("quantbuild verify: interrupted; nothing is kept")
+        return 128 + stop.number
+    if options.json:
+        print(json.dumps(verify.as_json(verdict), indent=1, ensure_ascii=False))
+    else:
+        for line in verify.lines(verdict):
+            print(line)
+    return EXIT_DONE if verdict.sound else EXIT_FAILED
+
+
+class _Interrupted(BaseException):
+    """A signal that ends the command; no Exception, so that nothing on the way takes it for a failure of its own."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__(number)
 
 
 def doctor_command(options: argparse.Namespace) -> int:

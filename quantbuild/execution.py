@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,7 +26,7 @@ from quantbuild.leftovers import SCRATCH_FOLDER
 from quantbuild.machine import Machine
 from quantbuild.outcome import Outcome
 from quantbuild.record import Output, Result
-from quantbuild.step import Job, Step, file_name
+from quantbuild.step import Input, Job, Step, file_name
 from quantbuild.steps import plug_in
 from quantbuild.watcher import Watcher
 from quantbuild.workers import Kind, WorkerPool
@@ -64,6 +64,16 @@ class Clock:
             self.seconds += time.monotonic() - started
 
 
+class Apart(NamedTuple):
+    """Folders that stand for the root, for steps that are made beside what stands in it."""
+
+    outputs: Path
+    made_inputs: Path
+    """Where the inputs that other steps made are; the user's files are below the root in any case."""
+    digests: Digests
+    """Of what is below `made_inputs`."""
+
+
 class Execution:
     """Does steps in the workers of one build, on a machine they share."""
 
@@ -77,8 +87,10 @@ class Execution:
         cache: Cache,
         watcher: Watcher,
         make: Callable[[Sequence[Step]], list[Outcome]],
+        apart: Apart | None = None,
     ) -> None:
         self.root = root
+        self._apart = apart or Apart(outputs=root, made_inputs=root, digests=digests)
         self.watcher = watcher
         self.digests = digests
         self.machine = machine
@@ -145,21 +157,23 @@ class Execution:
                 self._check_unaltered(step, pending, stamps)
             outputs = {path: self._output(path, self.root / path) for path in paths}
         else:
-            values, outputs = self._in_worker(step, pending, log, clock)
+            values, outputs = self.produce(step, pending, self.root / log, clock)
         for output in outputs.values():
             self.digests.remember(output.path, output.sha256)
         return Result(key=pending.key, preimage=pending.preimage, outputs=outputs, values=values)
 
-    def _in_worker(
-        self, step: Step, pending: Pending, log: str, clock: Clock
+    def produce(
+        self, step: Step, pending: Pending, log: Path, clock: Clock
     ) -> tuple[dict[str, Any], dict[str, Output]]:
+        """Do a step's action in a worker; return its values and its outputs, checked and in place. Nothing is kept.
+
+        Raises:
+            StepError: the step failed, or an input was edited meanwhile.
+            OSError: its outputs could not be written.
+        """
         stamps = self._stamps(step, pending)
         with self._scratch(step) as scratch:
-            values = (
-                self._work(step, scratch, self.root / log, clock)
-                if step.driver is None
-                else self._drive(step, scratch, clock)
-            )
+            values = self._work(step, scratch, log, clock) if step.driver is None else self._drive(step, scratch, clock)
             self._check_unaltered(step, pending, stamps)
             made = {role: self._checked(step, scratch / Path(path).name) for role, path in step.outputs.items()}
             outputs = {role: self._output(step.outputs[role], path) for role, path in made.items()}
@@ -173,7 +187,7 @@ class Execution:
 
         No other build has one of this name: a worker that outlives its killed build for a moment writes nothing here.
         """
-        folder = self.root / SCRATCH_FOLDER
+        folder = self._apart.outputs / SCRATCH_FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f"{file_name(step.id)}.", dir=folder))
         try:
@@ -182,7 +196,7 @@ class Execution:
             shutil.rmtree(scratch, ignore_errors=True)
 
     def _move(self, path: Path, place: str) -> None:
-        target = self.root / place
+        target = self._apart.outputs / place
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
 
@@ -192,7 +206,7 @@ class Execution:
             step=step.id,
             action=step.action,
             parameters=step.parameters,
-            inputs={role: str(self.root / given.path) for role, given in step.inputs.items()},
+            inputs={role: str(self._place(given)) for role, given in step.inputs.items()},
             outputs={role: str(scratch / Path(path).name) for role, path in step.outputs.items()},
             root=str(self.root),
             scratch=str(scratch),
@@ -209,6 +223,9 @@ class Execution:
             self._run_shared("litert", probe, log, clock)
         return values
 
+    def _place(self, given: Input) -> Path:
+        return (self.root if given.step is None else self._apart.made_inputs) / given.path
+
     def _run_shared(self, kind: Kind, job: Job, log: Path, clock: Clock) -> dict[str, Any]:
         with self.pool.slot(kind), self.machine.shared(), self._watched(job.step, clock):
             return self.pool.run(
@@ -220,9 +237,9 @@ class Execution:
         assert step.driver is not None
         driver = importlib.import_module(f"quantbuild.drivers.{step.driver}")
         with self._watched(step.id, clock):
-            driven: Driven = driver.drive(step, self._make, self.root)
+            driven: Driven = driver.drive(step, self._make, self._apart.made_inputs)
             for role, source in driven.files.items():
-                shutil.copyfile(self.root / source, scratch / Path(step.outputs[role]).name)
+                shutil.copyfile(self._apart.outputs / source, scratch / Path(step.outputs[role]).name)
         return dict(driven.values)
 
     @contextlib.contextmanager
@@ -238,9 +255,10 @@ class Execution:
         """Return the stamps of a step's inputs, having made sure that they are what the key says."""
         stamps = []
         for role, given in step.inputs.items():
-            self.digests.forget_tree(given.path)  # a folder is walked once a build, but must be looked at anew here
-            stamps.append(self.digests.stamps(given.path))
-            digest = self.digests.digest(given.path)
+            digests = self.digests if given.step is None else self._apart.digests
+            digests.forget_tree(given.path)  # a folder is walked once a build, but must be looked at anew here
+            stamps.append(digests.stamps(given.path))
+            digest = digests.digest(given.path)
             if digest is None or digest.sha256 != pending.preimage["inputs"][role]:
                 raise StepError(f"{step.id}: its input {given.path} was edited during the build; run it again")
         return stamps

@@ -57,7 +57,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
 class _Worker:
     """One process and its two pipes."""
 
-    def __init__(self, kind: Kind, root: Path) -> None:
+    def __init__(self, kind: Kind, root: Path, processors: frozenset[int] | None) -> None:
         self.kind = kind
         reply_read, reply_write = os.pipe()
         environment = {**os.environ, **WORKER_ENVIRONMENT}
@@ -71,6 +71,8 @@ class _Worker:
             env=environment,
             start_new_session=True,  # Ctrl-C reaches the parent alone, which then ends the workers
         )
+        if processors is not None:
+            os.sched_setaffinity(self.process.pid, processors)
         os.close(reply_write)
         self._replies = os.fdopen(reply_read, "rb", buffering=0)
         self._unread = b""
@@ -138,10 +140,14 @@ class _Worker:
 
 
 class WorkerPool:
-    """Workers by kind, started when first needed and reused; `limits` bounds how many of a kind live at once."""
+    """Workers by kind, started when first needed and reused; `limits` bounds how many of a kind live at once.
 
-    def __init__(self, root: Path, limits: dict[Kind, int]) -> None:
+    `processors` are those that the workers may use, None for all of this process (a system need not know of such sets).
+    """
+
+    def __init__(self, root: Path, limits: dict[Kind, int], *, processors: frozenset[int] | None = None) -> None:
         self._root = root
+        self._processors = processors
         self._idle: dict[Kind, list[_Worker]] = {kind: [] for kind in limits}
         self._busy: set[_Worker] = set()
         self._slots = {kind: threading.Semaphore(limit) for kind, limit in limits.items()}
@@ -216,7 +222,7 @@ class WorkerPool:
                     break
                 worker.kill()
             else:
-                worker = _Worker(kind, self._root)
+                worker = _Worker(kind, self._root, self._processors)
                 self.started[kind] += 1
             self._busy.add(worker)
             return worker
