@@ -140,7 +140,9 @@ class Execution:
         if step.action == "dist":
             values: dict[str, Any] = {}
             with contextlib.nullcontext() if locked else self.machine.shared(), clock.running():
+                stamps = self._stamps(step, pending)
                 paths = dist_action.publish(self.root, step.parameters, input_paths(step), partial=False)
+                self._check_unaltered(step, pending, stamps)
             outputs = {path: self._output(path, self.root / path) for path in paths}
         else:
             values, outputs = self._in_worker(step, pending, log, clock)
@@ -158,8 +160,7 @@ class Execution:
                 if step.driver is None
                 else self._drive(step, scratch, clock)
             )
-            if self._stamps(step, pending) != stamps:
-                raise StepError(f"{step.id}: one of its inputs was edited while it ran; run the build again")
+            self._check_unaltered(step, pending, stamps)
             made = {role: self._checked(step, scratch / Path(path).name) for role, path in step.outputs.items()}
             outputs = {role: self._output(step.outputs[role], path) for role, path in made.items()}
             for role, path in made.items():
@@ -231,16 +232,19 @@ class Execution:
             self.watcher.paused(step)
 
     def _stamps(self, step: Step, pending: Pending) -> list[tuple[tuple[str, Stamp], ...]]:
-        """Return the stamps of the user's files among the inputs, having made sure that they are what the key says."""
+        """Return the stamps of a step's inputs, having made sure that they are what the key says."""
         stamps = []
         for role, given in step.inputs.items():
-            if given.step is None:
-                self.digests.forget_tree(given.path)  # a folder is walked once a build, but must be looked at anew here
-                stamps.append(self.digests.stamps(given.path))
-                digest = self.digests.digest(given.path)
-                if digest is None or digest.sha256 != pending.preimage["inputs"][role]:
-                    raise StepError(f"{step.id}: its input {given.path} was edited during the build; run it again")
+            self.digests.forget_tree(given.path)  # a folder is walked once a build, but must be looked at anew here
+            stamps.append(self.digests.stamps(given.path))
+            digest = self.digests.digest(given.path)
+            if digest is None or digest.sha256 != pending.preimage["inputs"][role]:
+                raise StepError(f"{step.id}: its input {given.path} was edited during the build; run it again")
         return stamps
+
+    def _check_unaltered(self, step: Step, pending: Pending, stamps: list[tuple[tuple[str, Stamp], ...]]) -> None:
+        if self._stamps(step, pending) != stamps:
+            raise StepError(f"{step.id}: one of its inputs was edited while it ran; run the build again")
 
     def _checked(self, step: Step, path: Path) -> Path:
         if not path.is_file():

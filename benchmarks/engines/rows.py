@@ -278,6 +278,8 @@ def _at_once(one: Engine, other: Engine) -> str:
 def state_lost(engine: Engine) -> str:
     """The engine's database lost; inputs and artifacts are there."""
     _built(engine, FEW)
+    if not engine.state:
+        return "has none"
     engine.lose_state()
     return _told(engine, *engine.executions_of_a_build())
 

@@ -86,7 +86,7 @@ def test_an_artifact_that_is_altered_while_the_build_runs_spoils_neither_what_fo
     engine.release("v000")
     run = engine.ended(process)
     assert run.code == 1
-    assert "build/m/float32.tflite was altered during the build; run it again" in run.output
+    assert "build/m/float32.tflite was edited during the build; run it again" in run.output
     engine.no_faults()
     engine.build_well()
     assert engine.is_right()
