@@ -28,6 +28,8 @@ def run(job: Job) -> dict[str, Any]:
     from quantbuild.tflite import describe
 
     path = Path(job.inputs["model"])
+    if not path.is_file():
+        raise StepError(f"the action did not make {path.name}: a fault of quantbuild; see the log")
     data = path.read_bytes()
     description = describe.describe(data)
     if job.parameters.get("runtime", True):

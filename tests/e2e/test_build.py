@@ -283,13 +283,6 @@ def test_a_removed_variant_leaves_dist(built: Workspace) -> None:
     assert (built.root / "dist/m/a.tflite").is_file()
 
 
-def test_two_variants_with_the_same_action_run_it_once(light: Workspace) -> None:
-    light.edit('scheme = "dynamic"', 'scheme = "float16"')
-    light.doit("-n", "4", "quantize")
-    quantized = {step for step in light.steps("executed") if step.startswith("quantize:")}
-    assert len(quantized) == 1
-
-
 def test_plan_explain_and_schema(built: Workspace) -> None:
     plan = json.loads(built.quantbuild("plan", "--json"))
     assert plan["schema"] == 1
