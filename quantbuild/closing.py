@@ -235,6 +235,7 @@ def dist_step(
     for name, outcome in outcomes.items():
         if outcome.result is not None and name.startswith(("convert:", "calibrate:", "quantize:")):
             tools |= outcome.result.preimage.get("tools", {})
+    artifacts.sort(key=lambda artifact: str(artifact["name"]))  # the lock's order, whatever the manifests' is
     return Step(
         id="dist",
         action="dist",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -143,9 +142,6 @@ def check_gate(gate: Any, path: KeyPath, model: Mapping[str, Any], known: Known,
     """A gate asks for figures that the model's metric, datasets and devices can give."""
     if not isinstance(gate, dict):
         return
-    for key, value in gate.items():
-        if value == math.inf or (isinstance(value, dict) and math.inf in value.values()):
-            context.add((*path, key), "inf is no limit; write a finite number, or leave the key out")
     for key in LOSS_GATES:
         if key in gate and model.get("metric") == "sqnr":
             context.add((*path, key), "sqnr has no loss against float32; use min_sqnr_db or another metric")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import typing
 from collections.abc import Collection, Mapping
@@ -13,7 +14,7 @@ from msgspec import Struct, structs
 
 from quantbuild.manifest.definitions import GIVEN
 from quantbuild.manifest.locate import KeyPath
-from quantbuild.manifest.problems import Problem, kind_of, nearest, quoted, unknown_key
+from quantbuild.manifest.problems import Problem, kind_of, leaves, nearest, quoted, unknown_key
 from quantbuild.manifest.words import accepted_kinds, type_words
 
 Definition = TypeVar("Definition", bound=Struct)
@@ -38,13 +39,23 @@ def convert(
     hidden = GIVEN if given else frozenset()
     if hidden.isdisjoint(table):
         try:
-            return msgspec.convert({**table, **given} if given else table, definition)
+            converted = msgspec.convert({**table, **given} if given else table, definition)
         except msgspec.ValidationError as error:
             message = str(error)
+        else:
+            return None if _has_infinities(table, given or (), path, problems) else converted
     else:
         message = "a key of this table has a reserved name; remove it"
     _walk_table(table, definition, path, problems, hidden=hidden, skip=given or (), beside=beside, message=message)
     return None
+
+
+def _has_infinities(table: dict[str, Any], skip: Collection[str], path: KeyPath, problems: list[Problem]) -> bool:
+    """Refuse inf and nan: a step's key is made from JSON, where each would be the same as a value left out."""
+    own = {key: value for key, value in table.items() if key not in skip}
+    found = [(*path, *inner) for inner, value in leaves(own) if isinstance(value, float) and not math.isfinite(value)]
+    problems.extend(Problem(place, "is not a finite number; write one, or leave the key out") for place in found)
+    return bool(found)
 
 
 def _walk_table(

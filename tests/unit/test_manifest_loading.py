@@ -164,7 +164,7 @@ ONE_MISTAKE = [
     ("[1, 8, 8, 1]", "[1, 8, -1]", "input_sh", "model.digits.input_shapes.image[2]", "-1 is not allowed; write a whol"),
     ("[1, 8, 8, 1]", "[]", "input_sh", "model.digits.input_shapes.image", "[] is not allowed; write a list of whole "),
     ("0.01", "nan", "max_acc", "model.digits.gate.max_accuracy_loss", "nan is not allowed; write a number of at least"),
-    ("0.35", "inf", "inf", "model.digits.gate.max_size_ratio", "inf is no limit; write a finite number"),
+    ("0.35", "inf", "inf", "model.digits.gate.max_size_ratio", "is not a finite number; write one, or leave"),
     ("0.35", "'x'", "'x'", "model.digits.gate.max_size_ratio", '"x" is a text; write a number above 0'),
     ("0.35", "true", "max_size", "model.digits.gate.max_size_ratio", "true is true or false; write a number above 0"),
     ("phone = 1.0", "phon = 1.0", "phon ", "model.digits.gate.max_latency_ratio.phon", 'unknown device "phon"; did yo'),
