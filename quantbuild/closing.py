@@ -89,6 +89,7 @@ def report_step(workspace: Workspace, outcomes: Outcomes) -> Step:
                 "metric": model.metric,
                 "source": model.source,
                 "gate": _gate(model.gate),
+                "calibration": _values(outcomes, f"calibrate:{model.name}"),
                 "variants": [_reported_variant(model, name, devices, outcomes) for name in variant_names(model)],
                 "devices": [
                     {"name": device.name, "runner": device.runner, "required": device.required} for device in devices
@@ -131,6 +132,12 @@ def _reported_variant(model: Model, name: str, devices: list[Device], outcomes: 
         "values": outcome.result.values if outcome is not None and outcome.result is not None else {},
         "error": first_error(outcomes, steps),
     }
+
+
+def _values(outcomes: Outcomes, step: str) -> dict[str, Any] | None:
+    """Return what a step told of itself; None where it is not done."""
+    outcome = outcomes.get(step)
+    return outcome.result.values if outcome is not None and outcome.result is not None else None
 
 
 def _reported_steps(outcomes: Outcomes) -> list[dict[str, Any]]:

@@ -1,4 +1,7 @@
-"""Digests of quantbuild's own code: a step's key covers the modules that implement its action, transitively."""
+"""Digests of quantbuild's own code: a step's key covers the modules that implement its action, transitively.
+
+A module's data lies beside it under its name, as NAME.json, and counts as part of it.
+"""
 
 from __future__ import annotations
 
@@ -55,6 +58,7 @@ class CodeDigests:
                 found |= self._templates()
             if module is not None:
                 found[name] = module.sha256
+                found |= self._data(name)
                 waiting.extend(module.imports)
         return found
 
@@ -91,6 +95,10 @@ class CodeDigests:
 
         folder = templates_folder(self._folder)
         return {str(path.relative_to(folder)): sha256_of_file(path) for path in template_files(folder)}
+
+    def _data(self, name: str) -> dict[str, str]:
+        path = self._folder.joinpath(*name.split(".")[1:]).with_suffix(".json")
+        return {f"{name}.json": sha256_of_file(path)} if path.is_file() else {}
 
     def _path(self, name: str) -> Path | None:
         stem = self._folder.joinpath(*name.split(".")[1:])

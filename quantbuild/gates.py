@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from quantbuild.artifact_gates import row as _row
 from quantbuild.statistics import Interval, Verdict, is_binary, paired_mean, proportion, verdict
 
 CONFIDENCE = 0.95
@@ -161,17 +162,6 @@ def _slice(
         "loss_low": low,
         "loss_high": high,
         "verdict": "not_measured" if limit is None else verdict(low, high, limit),
-    }
-
-
-def _row(name: str, limit: Any, value: Any, judged: Verdict, message: str, *, device: str | None = None) -> Row:
-    return {
-        "name": name,
-        "device": device,
-        "limit": limit,
-        "value": value,
-        "verdict": judged,
-        "message": f"{name}{f' on {device}' if device else ''}: {message}",
     }
 
 

@@ -26,6 +26,8 @@ _MEANING = {
     "max_latency_ratio": "Latency on the device against float32.",
     "max_peak_memory_ratio": "Peak memory on the device against float32.",
     "fully_integer": "No float op is left in the graph.",
+    "allow_ops": "Only ops that the manifest allows.",
+    "min_runtime": "It runs on that TensorFlow Lite, and on every newer one.",
 }
 
 
@@ -65,7 +67,7 @@ def _overall(variant: dict[str, Any]) -> str | None:
 
 
 def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
-    from quantbuild import gates
+    from quantbuild import artifact_gates, gates
     from quantbuild.sample_file import read
 
     key = f"{model['name']}/{variant['name']}"
@@ -84,6 +86,7 @@ def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any]) -> dict[s
         float_ops=None if description is None else description["float_ops"],
         devices=_results(job, key),
     )
+    rows += artifact_gates.judge(gate, description)
     return {
         "name": variant["name"],
         "accuracy": accuracy,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from quantbuild.metrics import Metric, Outputs
     from quantbuild.sample_file import Rows
+    from quantbuild.tflite.outputs import OutputTally
     from quantbuild.tflite.runtime import Binding
 
 WORKER = "litert"
@@ -37,6 +38,7 @@ def run(job: Job) -> dict[str, Any]:
     """
     from quantbuild.metrics import find
     from quantbuild.tflite.feeding import SampleError
+    from quantbuild.tflite.outputs import OutputTally
     from quantbuild.tflite.runtime import Binding, open_interpreter
 
     root = Path(job.root)
@@ -50,7 +52,8 @@ def run(job: Job) -> dict[str, Any]:
             'set label in the dataset, or metric = "agreement" or "sqnr" in the model'
         )
     binding = Binding(open_interpreter(job.inputs["model"]), job.parameters.get("signature"))
-    tally = _Tally(metric=metric)
+    limits = _limits(job)
+    tally = _Tally(metric=metric, outputs={port.name: OutputTally(limits.get(port.name)) for port in binding.outputs})
     kept: dict[str, Rows] = {}
     try:
         if "baseline" in job.inputs:
@@ -67,6 +70,7 @@ class _Tally:
     """What one pass over the samples adds up to; lists hold one entry per sample."""
 
     metric: Metric
+    outputs: dict[str, OutputTally]
     scores: list[float] = field(default_factory=list)
     baseline_scores: list[float] = field(default_factory=list)
     predictions: list[int] = field(default_factory=list)
@@ -96,6 +100,7 @@ class _Tally:
 
         self.agreements.append(agreement(reference, outputs))
         for name, expected in reference.items():
+            self.outputs[name].add(outputs[name], expected)
             signal, noise = powers(expected, outputs[name])
             self.signal[name] = self.signal.get(name, 0.0) + signal
             self.noise[name] = self.noise.get(name, 0.0) + noise
@@ -109,6 +114,15 @@ def _chosen(parameters: dict[str, Any], root: Path) -> tuple[Samples, list[int]]
     return samples, indices
 
 
+def _limits(job: Job) -> dict[str, Any]:
+    """Return what a variant's integer outputs can hold at most; float32 has none."""
+    from quantbuild.tflite import graph, outputs
+
+    if "baseline" not in job.inputs:
+        return {}
+    return dict(outputs.limits(graph.read(Path(job.inputs["model"]).read_bytes())))
+
+
 def _keep(job: Job, binding: Binding, samples: Samples, indices: list[int], tally: _Tally) -> dict[str, Rows]:
     """Run float32 and keep its outputs, which every variant is compared with."""
     from quantbuild.sample_file import Rows
@@ -118,6 +132,7 @@ def _keep(job: Job, binding: Binding, samples: Samples, indices: list[int], tall
         tally.score(outputs, samples, index)
         tally.agreements.append(1.0)
         for name, values in outputs.items():
+            tally.outputs[name].add(values)
             rows[name].append(values)
     if tally.metric.name == "agreement":
         tally.scores = [1.0] * len(indices)
@@ -215,6 +230,7 @@ def _figures(
 ) -> dict[str, Any]:
     """Return evaluation.json: everything here is exact; intervals are the gates' (they have a confidence)."""
     from quantbuild.metrics import sqnr_db
+    from quantbuild.tflite import outputs
 
     by_output = {}
     for name, noise in tally.noise.items():
@@ -236,6 +252,7 @@ def _figures(
         "agreed": None if agreement is None else len(indices) - len(flipped),
         "sqnr_db": worst,
         "sqnr_db_by_output": by_output,
+        "outputs": outputs.figures(tally.outputs),
         "tied": tally.tied,
         "flipped": flipped[:FLIPPED_SHOWN],
         "slices": [] if slices is None or relative else _slices(arrays, sorted(set(slices))),

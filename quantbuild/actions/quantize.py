@@ -1,8 +1,12 @@
-"""Action: float32.tflite → one variant's model.tflite, by the scheme that the parameters name."""
+"""Action: float32.tflite → one variant's model.tflite, by the scheme that the parameters name.
+
+Whatever made it, its ops then bear the versions that they need: see `quantbuild.tflite.versions`.
+"""
 
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -22,4 +26,14 @@ def run(job: Job) -> dict[str, Any]:
     scheme = importlib.import_module(f"quantbuild.schemes.{name}")
     options = msgspec.convert(job.parameters["options"], scheme.Options)
     done: dict[str, Any] = scheme.quantize(job, options)
+    _stamp(Path(job.outputs["model"]))
     return {"scheme": name, **done}
+
+
+def _stamp(path: Path) -> None:
+    from quantbuild.tflite import versions
+
+    data = path.read_bytes()
+    stamped = versions.stamp(data)
+    if stamped is not data:
+        path.write_bytes(stamped)

@@ -99,6 +99,26 @@ class Gate(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         dict[str, Ratio], Meta(description="By device: largest peak memory as a ratio to float32 there.")
     ] = {}
     fully_integer: Annotated[bool, Meta(description="Whether every operation must be integer.")] = False
+    allow_ops: (
+        Annotated[
+            tuple[Text, ...],
+            Meta(
+                min_length=1, description="The only ops that may be in it, by TFLite's names; a custom op by its own."
+            ),
+        ]
+        | None
+    ) = None
+    min_runtime: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^\d{1,4}(\.\d{1,4}){1,2}$",
+                description="TensorFlow Lite that it must run on; needing a newer one is a failure.",
+                extra={"words": 'a version such as "2.14"'},
+            ),
+        ]
+        | None
+    ) = None
 
 
 class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

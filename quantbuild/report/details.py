@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantbuild import units
-from quantbuild.report import wording
+from quantbuild.report import contents, wording
 from quantbuild.report.wording import Mark
 
 Json = Mapping[str, Any]
@@ -65,7 +65,6 @@ def detail(model: Json, variant: Json) -> Detail:
     artifact = variant["artifact"] or {}
     float_ops = artifact.get("float_ops")
     listed = [] if variant["scheme"] in FLOAT_SCHEMES else (float_ops or [])[:FLOAT_OPS_SHOWN]
-    ops = artifact.get("ops")
     return Detail(
         variant=variant["name"],
         anchor=f"detail-{model['name']}-{variant['name']}",
@@ -76,8 +75,8 @@ def detail(model: Json, variant: Json) -> Detail:
             for direction, key in (("input", "inputs"), ("output", "outputs"))
             for tensor in artifact.get(key) or ()
         ),
-        ops=None if ops is None else tuple((op, units.count(ops[op])) for op in sorted(ops, key=lambda op: -ops[op])),
-        float_ops=tuple(f"{op['op']} {_short(op['name'])}" for op in listed),
+        ops=contents.ops(artifact),
+        float_ops=tuple(_float_op(op) for op in listed),
         float_ops_text=_float_ops_text(variant, float_ops),
         trials=_trials(variant["search"]),
     )
@@ -93,7 +92,7 @@ def _facts(variant: Json, artifact: Json) -> Facts:
         "Options": text_of({key: value for key, value in variant["options"].items() if value not in (None, [], {})}),
         "How it was quantized": text_of(artifact.get("quantized_by")),
         "Kept in float": ", ".join(artifact.get("kept_float") or ()),
-        "Oldest TFLite runtime": artifact.get("minimal_runtime"),
+        **contents.facts(artifact, accuracy),
         "Against float32": _pairs(pairs) if pairs and variant["scheme"] != "float32" else None,
         "Samples with another answer": text_of(accuracy.get("flipped")),
         "Samples with a tie for first": units.count(accuracy["tied"]) if accuracy.get("tied") else None,
@@ -127,10 +126,9 @@ def _float_ops_text(variant: Json, float_ops: list[Json] | None) -> str:
     return f"{text}, the first {FLOAT_OPS_SHOWN} of them:" if len(float_ops) > FLOAT_OPS_SHOWN else f"{text}:"
 
 
-def _short(name: str) -> str:
-    """Return the first of the names that a converter joins with ``;`` where it fused several operations."""
-    first, *others = name.split(";")
-    return f"{first} (fused with {units.count(len(others))} more)" if others else first
+def _float_op(found: Json) -> str:
+    text = f"{found['op']} {contents.short(found['name'])}"
+    return f"{text} (in {found['subgraph']})" if found.get("subgraph") else text
 
 
 def _trials(search: Json | None) -> tuple[str, ...]:

@@ -10,7 +10,22 @@ from quantbuild.report.schema import SCHEMA
 Json = dict[str, Any]
 
 ACCURACY_KEYS = ("value", "baseline", "loss", "loss_low", "loss_high", "n", "agreement", "sqnr_db", "verdict")
-EVALUATION_KEYS = ("higher_is_better", "pairs", "tied", "flipped")
+EVALUATION_KEYS = ("higher_is_better", "pairs", "tied", "flipped", "outputs")
+DESCRIBED = (
+    "float_ops",
+    "ops",
+    "op_versions",
+    "conversions",
+    "custom_ops",
+    "sizes",
+    "inputs",
+    "outputs",
+    "minimal_runtime",
+    "runtime_unknown",
+    "noted_runtime",
+    "constant_outputs",
+)
+"""Keys of the probe's description that the report repeats."""
 TOLD_ELSEWHERE = ("scheme", "kept_float", "float_ops", "search")
 """Values of a quantize step that have a key of their own in the report."""
 DEVICE_KEYS = ("status", "latency_ms", "latency_ratio", "peak_memory_bytes", "memory_ratio")
@@ -45,6 +60,7 @@ def _model(model: Json, results: Mapping[str, Json], check: Json, outcomes: Mapp
         "metric": model["metric"],
         "source": model["source"],
         "devices": model["devices"],
+        "calibration": model.get("calibration"),
         "variants": [
             _variant(
                 model,
@@ -96,12 +112,8 @@ def _artifact(variant: Json, values: Json, description: Json | None, float32_siz
         "sha256": variant["sha256"],
         "size_bytes": variant["size_bytes"],
         "size_ratio": variant["size_bytes"] / float32_size if float32_size else None,
-        "float_ops": found.get("float_ops"),
-        "ops": found.get("ops"),
+        **{key: found.get(key) for key in DESCRIBED},
         "kept_float": values.get("kept_float", []),
-        "inputs": found.get("inputs"),
-        "outputs": found.get("outputs"),
-        "minimal_runtime": found.get("minimal_runtime"),
         "quantized_by": {key: value for key, value in values.items() if key not in TOLD_ELSEWHERE},
     }
 

@@ -17,6 +17,58 @@ class FloatOp(msgspec.Struct, kw_only=True):
 
     op: str
     name: str
+    subgraph: str | None = None
+    """The body of a loop or a branch; absent in the main graph."""
+
+
+class OpVersion(msgspec.Struct, kw_only=True):
+    """An op with the version it needs and the oldest TensorFlow Lite that has it; null where that is not known."""
+
+    op: str
+    version: int | None
+    count: int
+    runtime: str | None
+
+
+class Conversion(msgspec.Struct, kw_only=True, rename={"source": "from", "target": "to"}):
+    """A QUANTIZE or DEQUANTIZE inside the graph, named by its result, with the types it goes between."""
+
+    op: str
+    name: str
+    source: str
+    target: str
+
+
+class Conversions(msgspec.Struct, kw_only=True):
+    """Conversions inside the graph; `pairs` is how many stretches of float ops lie between two of them."""
+
+    pairs: int
+    ops: list[Conversion]
+
+
+class CustomOp(msgspec.Struct, kw_only=True):
+    """An op that no runtime has by itself; a `flex` one is TensorFlow's."""
+
+    op: str
+    count: int
+    flex: bool
+
+
+class StoredTensor(msgspec.Struct, kw_only=True):
+    """A constant in the file, with its share of the file's bytes."""
+
+    name: str
+    dtype: str
+    bytes: int
+    share: float
+
+
+class Sizes(msgspec.Struct, kw_only=True):
+    """Where the file's bytes are: constants, all else, and the largest constants."""
+
+    constant_bytes: int
+    other_bytes: int
+    largest: list[StoredTensor]
 
 
 class Artifact(msgspec.Struct, kw_only=True):
@@ -32,6 +84,30 @@ class Artifact(msgspec.Struct, kw_only=True):
     inputs: list[dict[str, Any]] | None
     outputs: list[dict[str, Any]] | None
     minimal_runtime: str | None
+    """The oldest TensorFlow Lite that has all its ops; null where `runtime_unknown` names the reason."""
+    runtime_unknown: list[str] | None
+    noted_runtime: str | None
+    """What the file says of itself."""
+    op_versions: list[OpVersion] | None
+    conversions: Conversions | None
+    custom_ops: list[CustomOp] | None
+    sizes: Sizes | None
+    constant_outputs: list[str] | None
+    """Outputs that the probe's two made-up inputs do not move."""
+
+
+class OutputFigures(msgspec.Struct, kw_only=True):
+    """What one output did over the evaluation samples; shares are of all its values, null where it is float."""
+
+    name: str
+    elements: int
+    constant_elements: int
+    stuck_elements: int | None
+    """Elements that never changed here and do in float32."""
+    at_low: float | None
+    at_high: float | None
+    clipped: float | None
+    """Share of values that lie more than a step beyond the range in float32."""
 
 
 class Slice(msgspec.Struct, kw_only=True):
@@ -60,6 +136,7 @@ class Accuracy(msgspec.Struct, kw_only=True):
     sqnr_db: float | None
     verdict: Verdict
     slices: list[Slice]
+    outputs: list[OutputFigures] | None = None
 
 
 class Search(msgspec.Struct, kw_only=True):
@@ -97,8 +174,8 @@ class Gate(msgspec.Struct, kw_only=True):
     """One limit and what was found against it."""
 
     name: str
-    limit: float | bool
-    value: float | bool | None
+    limit: float | bool | str | list[str]
+    value: float | bool | str | list[str] | None
     verdict: Verdict
 
 
@@ -125,13 +202,24 @@ class ReportedDevice(msgspec.Struct, kw_only=True):
     required: bool
 
 
+class Calibration(msgspec.Struct, kw_only=True):
+    """How a model's ranges were measured; `route_reason` says why not inside the graph."""
+
+    samples: int
+    held_back: int
+    tensors: int
+    route: str
+    route_reason: str | None
+
+
 class Model(msgspec.Struct, kw_only=True):
-    """A model with float32 as its first variant."""
+    """A model with float32 as its first variant; `calibration` is null where it has none, or it failed."""
 
     name: str
     metric: str
     source: str
     devices: list[ReportedDevice]
+    calibration: Calibration | None
     variants: list[Variant]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantbuild import units
-from quantbuild.report import cells, details, plot, slices, wording
+from quantbuild.report import artifact_wording, cells, details, plot, slices, wording
 from quantbuild.report.cells import Cell
 from quantbuild.report.details import Detail, Place, Step
 from quantbuild.report.slices import SliceTable
@@ -83,6 +83,8 @@ class Page:
     tiles: tuple[Tile, ...]
     failures: tuple[str, ...]
     doubts: tuple[str, ...]
+    doubts_remedy: str
+    """What would settle the doubts; empty where each is of another kind."""
     models: tuple[ModelView, ...]
     steps: tuple[Step, ...]
     steps_summary: str
@@ -103,6 +105,11 @@ def page(report: Json) -> Page:
     doubts = [
         _reason(model, variant) for (model, variant), kind in zip(rows, kinds, strict=True) if kind == "undecided"
     ]
+    few_samples = any(
+        gate["verdict"] == "undecided" and gate["name"] not in artifact_wording.TITLES
+        for _, variant in rows
+        for gate in variant["gates"]
+    )
     tiles = (
         Tile(number=units.count(len(report["models"])), caption=_noun(len(report["models"]), "model"), kind="none"),
         Tile(number=units.count(passing), caption=_noun(passing, "variant passes", "variants pass"), kind="pass"),
@@ -112,11 +119,12 @@ def page(report: Json) -> Page:
     )
     return Page(
         title="quantbuild report",
-        headline=_headline(failing + len(other), undecided, passing, len(kinds)),
+        headline=_headline(failing + len(other), undecided, passing, len(kinds), few_samples=few_samples),
         mark=wording.FAIL if failing or other else wording.UNDECIDED if undecided else wording.PASS,
         tiles=tuple(tile for tile in tiles if tile.number != "0" or tile.kind in ("pass", "fail")),
         failures=tuple(other + failures),
         doubts=tuple(doubts),
+        doubts_remedy="More evaluation samples narrow the interval." if few_samples else "",
         models=tuple(_model(model) for model in report["models"]),
         steps=details.steps(report["steps"]),
         steps_summary=details.steps_summary(report["steps"]),
@@ -129,12 +137,12 @@ def _judged(model: Json) -> list[Json]:
     return [variant for variant in model["variants"] if variant["scheme"] != FLOAT32 or variant["error"] is not None]
 
 
-def _headline(failing: int, undecided: int, passing: int, total: int) -> str:
+def _headline(failing: int, undecided: int, passing: int, total: int, *, few_samples: bool) -> str:
     if failing:
         return f"{units.counted(failing, 'failure')}: not everything here can be shipped."
     if undecided:
         doubt = units.counted(undecided, "variant is", "variants are")
-        return f"Nothing fails, but {doubt} undecided: there are too few samples to tell."
+        return f"Nothing fails, but {doubt} undecided{': there are too few samples to tell' if few_samples else ''}."
     if passing and passing == total:
         return "Every variant holds its limits."
     if passing:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantbuild import units
+from quantbuild.report import artifact_wording
 
 Json = Mapping[str, Any]
 
@@ -49,7 +50,7 @@ _GATES = {
     "max_size_ratio": ("File size against float32", "at most"),
     "max_latency_ratio": ("Latency against float32", "at most"),
     "max_peak_memory_ratio": ("Peak memory against float32", "at most"),
-    "fully_integer": ("Operations left in float", ""),
+    **{name: (title, "") for name, title in artifact_wording.TITLES.items()},
 }
 
 SCHEMES = {
@@ -97,8 +98,8 @@ def gate_title(gate: Json) -> str:
 
 def gate_limit(gate: Json, metric: str) -> str:
     """Return a gate's limit: ``at most 2.00 points``."""
-    if gate["name"] == "fully_integer":
-        return "none"
+    if gate["name"] in artifact_wording.TITLES:
+        return artifact_wording.limit(gate)
     relation = _GATES[gate["name"]][1] if gate["name"] in _GATES else ""
     limit = _gate_number(gate["name"], gate["limit"], metric).removeprefix("+")
     return f"{relation} {limit}".strip()
@@ -106,6 +107,8 @@ def gate_limit(gate: Json, metric: str) -> str:
 
 def gate_sentence(gate: Json, metric: str, variant: Json) -> str:
     """Return what broke a limit, or leaves it open, as the end of a sentence about the variant."""
+    if gate["name"] in artifact_wording.TITLES:
+        return artifact_wording.sentence(gate, variant)
     name, value, limit = gate["name"], gate_value(gate, metric, variant), gate_limit(gate, metric)
     if gate["value"] is None:
         return f"{gate_title(gate)} was not measured"
@@ -113,8 +116,6 @@ def gate_sentence(gate: Json, metric: str, variant: Json) -> str:
         return _loss_sentence(gate, value.removeprefix("+"), limit.removeprefix("at most "), variant)
     if name == "min_agreement":
         return f"agrees with float32 on {value} of the samples, where {limit} are demanded"
-    if name == "fully_integer":
-        return f"still computes in float ({value}), where every operation must be an integer one"
     text = f"{gate_title(gate)} is {value}, where {limit} is allowed"
     return f"{text}, but the measurement was unstable" if gate["verdict"] == "undecided" else text
 
@@ -134,13 +135,12 @@ def _loss_sentence(gate: Json, value: str, bound: str, variant: Json) -> str:
 def gate_value(gate: Json, metric: str, variant: Json) -> str:
     """Return what was found against a gate, with its interval where it has one."""
     name, value = gate["name"], gate["value"]
+    if name in artifact_wording.TITLES:
+        return artifact_wording.value(gate, variant)
     if name == "min_sqnr_db" and value is None and gate["verdict"] == "pass":
         return "outputs identical to float32's"
     if value is None:
         return units.NOT_MEASURED
-    if name == "fully_integer":
-        left = (variant["artifact"] or {}).get("float_ops") or []
-        return "none" if value else f"{len(left)}: " + ", ".join(sorted({op["op"] for op in left}))
     text = _gate_number(name, value, metric)
     accuracy = variant["accuracy"]
     if name == "max_slice_loss" and accuracy:

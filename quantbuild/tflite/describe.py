@@ -7,13 +7,11 @@ import struct
 from typing import Any
 
 from quantbuild.errors import StepError
-from quantbuild.tflite import graph
+from quantbuild.tflite import graph, inventory, versions
 
-_FLOATS = frozenset({"FLOAT16", "BFLOAT16", "FLOAT32", "FLOAT64"})
 _DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
 """What the generated flatbuffer classes raise on a damaged file, which they do not verify."""
 _DAMAGED = "the .tflite is truncated or corrupt; make it again"
-_BORDER = {"QUANTIZE": "inputs", "DEQUANTIZE": "outputs"}
 
 
 def read(data: bytes) -> graph.ModelT:
@@ -31,7 +29,8 @@ def describe(data: bytes) -> dict[str, Any]:
     """Return what an app needs to know of a .tflite, as JSON. Raises StepError when it is damaged.
 
     ``scale`` and ``zero_point`` are null where a tensor is not quantized. ``signature`` is "" for a file
-    without one, whose inputs and outputs then have their tensors' names.
+    without one, whose inputs and outputs then have their tensors' names. ``minimal_runtime`` is null where it is not
+    known, for the reasons in ``runtime_unknown``; ``noted_runtime`` is what the file says of itself.
     """
     try:
         return _describe(read(data), len(data))
@@ -41,14 +40,21 @@ def describe(data: bytes) -> dict[str, Any]:
 
 def _describe(model: graph.ModelT, size_bytes: int) -> dict[str, Any]:
     inputs, outputs = graph.signature_maps(model)
+    needed = versions.op_versions(model)
     return {
         "signature": (graph.signature_keys(model) or [""])[0],
         "inputs": _ports(model, inputs),
         "outputs": _ports(model, outputs),
         "ops": operators(model),
+        "op_versions": needed,
         "float_ops": float_ops(model),
+        "conversions": inventory.conversions(model),
+        "custom_ops": inventory.custom_ops(model),
         "size_bytes": size_bytes,
-        "minimal_runtime": minimal_runtime(model),
+        "sizes": inventory.sizes(model, size_bytes),
+        "minimal_runtime": versions.minimal_runtime(needed),
+        "runtime_unknown": versions.unknown(needed),
+        "noted_runtime": versions.noted_runtime(model),
     }
 
 
@@ -62,23 +68,15 @@ def float_ops(model: graph.ModelT) -> list[dict[str, str]]:
     """Return the ops that read or write float activations, as ``{"op", "name"}`` in execution order.
 
     The name is that of the op's first output. QUANTIZE of a model input and DEQUANTIZE to a model output
-    are left out; those around an op that stayed float are not: they cost time too.
+    are left out; those around an op that stayed float are not: they cost time too. An op in the body of a loop or a
+    branch also has ``"subgraph"``, its body's name.
     """
     return [
-        {"op": name, "name": _output_name(part, operator)}
-        for part in model.subgraphs
+        {"op": name, "name": _output_name(part, operator), **_place(model, number)}
+        for number, part in enumerate(model.subgraphs)
         for operator, name in zip(part.operators or [], graph.op_names(model, part), strict=True)
-        if _is_float(model, part, operator) and not _is_border(model, part, operator, name)
+        if _is_float(model, part, operator) and not inventory.is_border(model, part, operator, name)
     ]
-
-
-def minimal_runtime(model: graph.ModelT) -> str | None:
-    """Return the oldest TensorFlow Lite that runs it, as the converter noted it; None where it did not."""
-    for entry in model.metadata or []:
-        if entry.name in (b"min_runtime_version", "min_runtime_version"):
-            text = bytes(model.buffers[entry.buffer].data).split(b"\0")[0].decode("ascii", "replace")
-            return text or None
-    return None
 
 
 def _ports(model: graph.ModelT, tensors: dict[str, int]) -> list[dict[str, Any]]:
@@ -105,17 +103,12 @@ def _zero_point(how: Any) -> int:
 
 def _is_float(model: graph.ModelT, part: graph.SubGraphT, operator: graph.OperatorT) -> bool:
     touched = graph.indices(operator.inputs) + graph.indices(operator.outputs)
-    tensors = [part.tensors[index] for index in touched if index >= 0]
-    return any(graph.type_name(t) in _FLOATS and not graph.is_constant(model, t) for t in tensors)
+    return any(inventory.is_float_activation(model, part.tensors[index]) for index in touched if index >= 0)
 
 
-def _is_border(model: graph.ModelT, part: graph.SubGraphT, operator: graph.OperatorT, name: str) -> bool:
-    """Whether it turns a model input into integers, or integers into a model output."""
-    side = _BORDER.get(name)
-    if side is None or part is not graph.main(model):
-        return False
-    ends = graph.indices(getattr(operator, side))
-    return bool(ends) and set(ends) <= set(graph.indices(getattr(part, side)))
+def _place(model: graph.ModelT, number: int) -> dict[str, str]:
+    name = graph.text(model.subgraphs[number].name)
+    return {"subgraph": name or f"subgraph {number}"} if number else {}
 
 
 def _output_name(part: graph.SubGraphT, operator: graph.OperatorT) -> str:

@@ -87,7 +87,7 @@ def main(model: ModelT) -> SubGraphT:
 
 def tensor_name(tensor: TensorT) -> str:
     """The name as text; empty where the file gives none."""
-    return _text(tensor.name)
+    return text(tensor.name)
 
 
 def op_name(model: ModelT, operator: OperatorT) -> str:
@@ -96,8 +96,14 @@ def op_name(model: ModelT, operator: OperatorT) -> str:
     # Codes over 127 do not fit the deprecated field, and old files lack the new one.
     number = max(code.deprecatedBuiltinCode, code.builtinCode)
     if number == schema.BuiltinOperator.CUSTOM and code.customCode:
-        return _text(code.customCode)
+        return text(code.customCode)
     return _OP_NAMES.get(number, f"UNKNOWN_{number}")
+
+
+def is_custom(model: ModelT, operator: OperatorT) -> bool:
+    """Whether the op is none of TFLite's own, so that a runtime must be given a kernel for it (Flex ops are such)."""
+    code = model.operatorCodes[operator.opcodeIndex]
+    return bool(max(code.deprecatedBuiltinCode, code.builtinCode) == schema.BuiltinOperator.CUSTOM)
 
 
 def op_names(model: ModelT, graph: SubGraphT | None = None) -> list[str]:
@@ -176,7 +182,7 @@ def signature_maps(model: ModelT, key: str | None = None) -> tuple[dict[str, int
     graph = main(model)
     signatures = [s for s in model.signatureDefs or [] if s.subgraphIndex == 0]
     if key is not None:
-        signatures = [s for s in signatures if _text(s.signatureKey) == key]
+        signatures = [s for s in signatures if text(s.signatureKey) == key]
         if not signatures:
             known = ", ".join(signature_keys(model)) or "none"
             raise StepError(f'model: no signature "{key}" on the main subgraph; it has {known}')
@@ -187,7 +193,7 @@ def signature_maps(model: ModelT, key: str | None = None) -> tuple[dict[str, int
 
 def signature_keys(model: ModelT) -> list[str]:
     """The keys of every signature in the file, in its order."""
-    return [_text(signature.signatureKey) for signature in model.signatureDefs or []]
+    return [text(signature.signatureKey) for signature in model.signatureDefs or []]
 
 
 def _named(graph: SubGraphT, tensors: Any) -> dict[str, int]:
@@ -195,10 +201,11 @@ def _named(graph: SubGraphT, tensors: Any) -> dict[str, int]:
 
 
 def _mapped(entries: Any) -> dict[str, int]:
-    return {_text(entry.name): int(entry.tensorIndex) for entry in entries or []}
+    return {text(entry.name): int(entry.tensorIndex) for entry in entries or []}
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """A name of the file as text: it holds bytes, and what was written here text."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value or "")
 
 
@@ -220,6 +227,12 @@ def add_constant(model: ModelT, graph: SubGraphT, name: str, value: np.ndarray) 
     tensor = schema.TensorT(shape=list(value.shape), type=kind, buffer=len(model.buffers) - 1, name=name)
     graph.tensors.append(tensor)
     return len(graph.tensors) - 1
+
+
+def add_metadata(model: ModelT, name: str, value: np.ndarray) -> None:
+    """Append a metadata entry with `value` (uint8)."""
+    model.buffers.append(schema.BufferT(data=value))
+    model.metadata = [*(model.metadata or []), schema.MetadataT(name=name, buffer=len(model.buffers) - 1)]
 
 
 def add_tensor(graph: SubGraphT, name: str, size: tuple[int, ...]) -> int:

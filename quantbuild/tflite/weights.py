@@ -6,9 +6,7 @@ import collections
 from typing import Any
 
 from quantbuild.errors import StepError
-from quantbuild.tflite import describe, graph
-
-_STALE = (b"min_runtime_version", "min_runtime_version")
+from quantbuild.tflite import describe, graph, versions
 
 
 def quantize(data: bytes, recipe: list[dict[str, Any]]) -> bytes:
@@ -28,9 +26,8 @@ def quantize(data: bytes, recipe: list[dict[str, Any]]) -> bytes:
     except (ValueError, RuntimeError, KeyError, IndexError) as error:
         raise StepError(f"litert-quantizer refuses the model: {first_line(error)}; try int8") from error
     model = graph.read(bytes(result.quantized_model))
-    # It copies the float model's note of the oldest runtime and leaves every op's version as it was.
-    # Neither is true of what it made, so the note goes: unknown is better than wrong.
-    model.metadata = [entry for entry in model.metadata or [] if entry.name not in _STALE]
+    # It copies the float model's note of the oldest runtime, which is not true of what it made.
+    model.metadata = [entry for entry in model.metadata or [] if graph.text(entry.name) != versions.NOTE]
     return graph.write(model)
 
 

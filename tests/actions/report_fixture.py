@@ -54,9 +54,25 @@ def description(size_bytes: int, float_ops: list[Json], dtype: str = "float32") 
         "inputs": [{"name": "image", "tensor": "image:0", **tensor, "shape": [1, 8, 8, 1]}],
         "outputs": [{"name": "probabilities", "tensor": "out:0", **tensor}],
         "ops": {"CONV_2D": 7, "DEPTHWISE_CONV_2D": 6, "ADD": 3, "MEAN": 1, "FULLY_CONNECTED": 1, "SOFTMAX": 1},
+        "op_versions": [
+            {"op": "CONV_2D", "version": 3, "count": 7, "runtime": "1.14.0"},
+            {"op": "FULLY_CONNECTED", "version": 9, "count": 1, "runtime": "2.3.0"},
+        ],
         "float_ops": float_ops,
+        "conversions": {
+            "pairs": 1 if float_ops else 0,
+            "ops": [{"op": "DEQUANTIZE", "name": "logits;<i>", "from": "int8", "to": "float32"}] if float_ops else [],
+        },
+        "custom_ops": [],
         "size_bytes": size_bytes,
+        "sizes": {
+            "constant_bytes": size_bytes - 20_000,
+            "other_bytes": 20_000,
+            "largest": [{"name": "dense/kernel", "dtype": dtype, "bytes": 65_536, "share": 65_536 / size_bytes}],
+        },
         "minimal_runtime": "2.3.0",
+        "runtime_unknown": [],
+        "noted_runtime": "2.3.0",
         "runtime": {"name": "ai-edge-litert", "version": "2.3.0"},
         "constant_outputs": [],
     }
@@ -92,6 +108,10 @@ def parameters() -> Json:
     ]
     limits = {"max_accuracy_loss": 0.02, "min_agreement": 0.98}
     model = {"name": "digits", "metric": "top1", "source": "keras", "gate": limits, "variants": variants}
+    model["calibration"] = {
+        "samples": 240, "held_back": 60, "tensors": 21, "route": "all-tensors",
+        "route_reason": "the model calls subgraphs (WHILE); tensors inside them are not measured",
+    }  # fmt: skip
     steps = [
         step("benchmark:digits/broken@host", "blocked", message="quantize:digits/broken failed"),
         step("calibrate:digits", "done"),
@@ -133,6 +153,8 @@ def check() -> Json:
                 gate("min_agreement", 0.98, 0.951, "fail"),
                 gate("max_latency_ratio", 1.1, None, "not_measured", "pixel4"),
                 gate("fully_integer", True, False, "fail"),
+                gate("allow_ops", ["CONV_2D"], ["ADD", "SOFTMAX"], "fail"),
+                gate("min_runtime", "2.1", "2.3.0", "fail"),
             ],
         ),
         ("broken", None, []),
@@ -153,7 +175,12 @@ def check() -> Json:
 
 def evaluation(flipped: list[int]) -> Json:
     pairs = {"both_right": 588, "only_float32_right": 4, "only_variant_right": 3, "both_wrong": 5}
-    return {"higher_is_better": True, "n": 600, "pairs": pairs, "tied": 0, "flipped": flipped, "slices": []}
+    output = {
+        "name": "probabilities", "elements": 10, "constant_elements": 1, "stuck_elements": 1,
+        "at_low": 0.42, "at_high": 0.05, "clipped": 0.001,
+    }  # fmt: skip
+    figures = {"higher_is_better": True, "n": 600, "pairs": pairs, "tied": 0, "flipped": flipped, "slices": []}
+    return {**figures, "outputs": [output]}
 
 
 def results() -> dict[str, Json]:

@@ -91,8 +91,12 @@ def test_int8_quantizes_around_the_loop_and_says_what_stays_float(recurrent: tup
     folder, expected = recurrent
     inputs = {"model": folder / "float32.tflite", "statistics": folder / "statistics.npz"}
     step = job("quantize", folder, inputs, {"model": "quantized.tflite"}, {"scheme": "int8", "options": {"io": io}})
-    float_ops = [entry["op"] for entry in quantize.run(step)["float_ops"]]
+    done = quantize.run(step)
+    float_ops = [entry["op"] for entry in done["float_ops"]]
     assert {"WHILE", "TANH", "LOGISTIC"} <= set(float_ops)
+    bodies = {entry["op"]: entry["subgraph"] for entry in done["float_ops"] if "subgraph" in entry}
+    assert {"TANH", "LOGISTIC"} <= set(bodies)
+    assert "WHILE" not in bodies  # it is in the main graph, and what it does in its body
     description = job(
         "probe", folder, {"model": folder / "quantized.tflite"}, {"description": "d.json"}, {"runtime": True}
     )

@@ -102,6 +102,19 @@ def test_an_int8_model_is_compared_in_real_values(workspace: Workspace) -> None:
     assert result["sqnr_db"] is None or result["sqnr_db"] > 20
 
 
+def test_what_the_outputs_do_is_told_beside_float32(workspace: Workspace) -> None:
+    float32 = workspace.evaluate("float32", linear(workspace.root / "float32.tflite"))
+    (figures,) = float32["outputs"]
+    assert (figures["name"], figures["elements"], figures["constant_elements"]) == ("scores", 3, 0)
+    assert (figures["stuck_elements"], figures["at_low"]) == (None, None)
+    (figures,) = workspace.pair(linear(workspace.root / "v.tflite", WRONG_FOR_2 * 0))["outputs"]
+    assert (figures["constant_elements"], figures["stuck_elements"], figures["clipped"]) == (3, 3, None)
+    # Its range is −66.5 to 61: the scores of 80 are cut off.
+    (figures,) = workspace.pair(linear(workspace.root / "v.tflite", IDENTITY * 20, int8_io=True))["outputs"]
+    assert figures["at_high"] == pytest.approx(1 / 3)
+    assert figures["clipped"] == 0.0  # float32's own scores are 4
+
+
 def test_bytes_are_the_same_each_time(workspace: Workspace) -> None:
     model = linear(workspace.root / "v.tflite", WRONG_FOR_2)
     workspace.pair(model)

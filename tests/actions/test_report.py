@@ -71,6 +71,16 @@ def test_float32_is_first_and_every_variant_has_every_key(document: dict[str, An
     assert variants[3]["artifact"]["kept_float"] == ["softmax"]
 
 
+def test_the_report_says_what_each_file_is_made_of(document: dict[str, Any]) -> None:
+    artifact = document["models"][0]["variants"][5]["artifact"]
+    assert artifact["op_versions"][1] == {"op": "FULLY_CONNECTED", "version": 9, "count": 1, "runtime": "2.3.0"}
+    assert artifact["conversions"]["ops"][0]["from"] == "int8"
+    assert artifact["sizes"]["largest"][0]["bytes"] == 65_536
+    assert (artifact["minimal_runtime"], artifact["runtime_unknown"]) == ("2.3.0", [])
+    assert document["models"][0]["calibration"]["route"] == "all-tensors"
+    assert document["models"][0]["variants"][5]["accuracy"]["outputs"][0]["clipped"] == 0.001
+
+
 def test_what_was_not_measured_is_null_and_what_failed_says_why(document: dict[str, Any]) -> None:
     broken = document["models"][0]["variants"][-1]
     assert (broken["artifact"], broken["accuracy"], broken["search"]) == (None, None, None)
@@ -169,6 +179,58 @@ def test_the_headline_tells_what_failed_first_in_plain_words(document: dict[str,
         "and only 2.00 points are allowed"
     )
     assert shown.doubts[0].endswith("the limit of 2.00 points is inside that interval, so 600 samples cannot tell.")
+
+
+def test_a_file_is_told_in_words(document: dict[str, Any], built: Path) -> None:
+    facts = dict(page(document).models[0].details[5].facts)
+    assert facts["Oldest TFLite runtime"] == "2.3.0, for FULLY_CONNECTED v9"
+    assert facts["Conversions inside the graph"] == (
+        "1, around 1 stretch of float ops: DEQUANTIZE to float32 logits (fused with 1 more)"
+    )
+    assert facts["Bytes"] == "238.9 kB of weights and other constants, 20.0 kB of all else"
+    assert facts["Largest tensors"] == "dense/kernel (float32, 65.5 kB, 25.3 %)"
+    assert facts["Outputs on the evaluation set"] == (
+        "probabilities: 1 of 10 elements never changed, 1 of which do in float32, "
+        "42.0 % of the values at the lower end of the range and 5.0 % at the upper, 0.10 % clipped"
+    )
+    assert ("FULLY_CONNECTED v9", "1") in (page(document).models[0].details[5].ops or ())
+    assert "Conversions inside the graph" not in dict(page(document).models[0].details[3].facts)
+
+
+def test_gates_on_ops_and_runtime_name_what_they_found(document: dict[str, Any]) -> None:
+    shown = page(document)
+    rows = {row.title: (row.limit, row.value) for row in shown.models[0].gates if row.variant == "clipped"}
+    assert rows["Operations"] == ("only CONV_2D", "ADD, SOFTMAX")
+    assert rows["TFLite runtime needed"] == ("at most 2.1", "2.3.0")
+    assert "holds operations that are not allowed: ADD, SOFTMAX" in shown.failures[1]
+    assert "needs TFLite 2.3.0, where it must run on 2.1" in shown.failures[1]
+
+
+def test_a_runtime_that_is_not_known_is_undecided_and_says_why() -> None:
+    results = fixture.results()
+    results["digits/int8:description"] |= {"minimal_runtime": None, "runtime_unknown": ["FlexErf"]}
+    row = fixture.gate("min_runtime", "2.14", None, "undecided")
+    next(v for v in results["check"]["models"][0]["variants"] if v["name"] == "int8")["gates"].append(row)
+    shown = page(build(fixture.parameters(), results))
+    assert any("needs a TFLite runtime that is not known (FlexErf)" in doubt for doubt in shown.doubts)
+    assert dict(shown.models[0].details[3].facts)["Oldest TFLite runtime"] == "not known: FlexErf"
+    assert shown.doubts_remedy == "More evaluation samples narrow the interval."  # int8_io's, not this one's
+
+
+def test_more_samples_are_no_remedy_for_an_unknown_runtime() -> None:
+    results = fixture.results()
+    results["check"]["models"][0]["variants"] = [
+        {**judged, "gates": [fixture.gate("min_runtime", "2.14", None, "undecided")] if judged["gates"] else []}
+        for judged in results["check"]["models"][0]["variants"]
+    ]
+    for found in results.values():
+        if "runtime_unknown" in found:
+            found |= {"minimal_runtime": None, "runtime_unknown": ["FlexErf"]}
+    parameters = fixture.parameters()
+    del parameters["models"][0]["variants"][-1]
+    shown = page(build({**parameters, "steps": []}, results))
+    assert (shown.headline, shown.doubts_remedy) == ("Nothing fails, but 5 variants are undecided.", "")
+    assert "narrow the interval" not in rendering.render(shown)
 
 
 def test_slices_are_a_table_of_their_own(document: dict[str, Any], built: Path) -> None:

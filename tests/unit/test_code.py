@@ -46,3 +46,12 @@ def test_the_cache_gives_the_same_digest_as_reading(tmp_path: Path) -> None:
     digest = first.digest(["quantbuild.a"])
     first.save()
     assert CodeDigests(tmp_path / "cache", folder).digest(["quantbuild.a"]) == digest
+
+
+def test_data_beside_a_module_is_part_of_it(tmp_path: Path) -> None:
+    folder = package(tmp_path / "quantbuild", FILES)
+    before = CodeDigests(tmp_path / "cache", folder).digest(["quantbuild.a"])
+    (folder / "unrelated.json").write_text("{}")
+    assert CodeDigests(tmp_path / "cache", folder).digest(["quantbuild.a"]) == before
+    (folder / "deep" / "b.json").write_text("{}")
+    assert CodeDigests(tmp_path / "cache", folder).digest(["quantbuild.a"]) != before
