@@ -37,6 +37,7 @@ label = "y"
 source = "keras"
 path = "model.keras"
 calibration = "data"
+lint_ignore = ["noise"]
 evaluation = "data"
 metric = "top1"
 """

@@ -63,6 +63,7 @@ samples = 1
 source = "keras"
 path = "model.keras"
 calibration = "data"
+lint_ignore = ["noise"]
 selection = "choice"
 [model.mobilenet.variant]
 float16 = { scheme = "float16" }

@@ -12,7 +12,17 @@ import msgspec
 
 from quantbuild.manifest.definitions import Device, Gate, Model, Variant, Workspace
 from quantbuild.outcome import Outcomes, first_error, is_done
-from quantbuild.plan import FLOAT32, artifact_path, artifact_step, description_path, devices_of, variant_names
+from quantbuild.plan import (
+    FLOAT32,
+    artifact_path,
+    artifact_step,
+    calibration_samples_path,
+    description_path,
+    devices_of,
+    evaluation_inputs_path,
+    is_calibrated,
+    variant_names,
+)
 from quantbuild.step import Input, Step
 
 REPORT_FOLDER = "build/report"
@@ -41,6 +51,7 @@ def check_step(workspace: Workspace, outcomes: Outcomes) -> Step:
     models = []
     for model in workspace.models.values():
         variants = []
+        inputs |= _linted_inputs(model, outcomes)
         for name in variant_names(model):
             inputs |= _evaluation_inputs(model, name, outcomes)
             for device in devices_of(workspace, model):
@@ -55,7 +66,11 @@ def check_step(workspace: Workspace, outcomes: Outcomes) -> Step:
                     "error": first_error(outcomes, _accuracy_steps(model, name)),
                 }
             )
-        models.append({"name": model.name, "metric": model.metric, "variants": variants})
+        lint = {
+            "ignore": sorted(model.lint_ignore),
+            "calibrated": [name for name, variant in model.variants.items() if is_calibrated(variant)],
+        }
+        models.append({"name": model.name, "metric": model.metric, "lint": lint, "variants": variants})
     return Step(
         id="check",
         action="check",
@@ -171,6 +186,19 @@ def _evaluation_inputs(model: Model, name: str, outcomes: Outcomes) -> dict[str,
             inputs[f"{role}:evaluation"] = Input(path=f"build/{role}/evaluation.json", step=evaluate)
             inputs[f"{role}:samples"] = Input(path=f"build/{role}/samples.npz", step=evaluate)
     return inputs
+
+
+def _linted_inputs(model: Model, outcomes: Outcomes) -> dict[str, Input]:
+    """Return the facts of the samples that the model was calibrated and judged on."""
+    places = {
+        "calibration": (calibration_samples_path(model.name), f"calibrate:{model.name}"),
+        "evaluation": (evaluation_inputs_path(model.name), f"evaluate:{model.name}/{FLOAT32}"),
+    }
+    return {
+        f"{model.name}:{role}_samples": Input(path=path, step=step)
+        for role, (path, step) in places.items()
+        if is_done(outcomes, step)
+    }
 
 
 def _benchmark_input(model: Model, name: str, device: Device, outcomes: Outcomes) -> dict[str, Input]:

@@ -57,6 +57,21 @@ def description_path(model: str, variant: str) -> str:
     return f"build/{model}/float32.json" if variant == FLOAT32 else f"build/{model}/{variant}/artifact.json"
 
 
+def calibration_samples_path(model: str) -> str:
+    """Return where the lint's facts of the calibration samples lie."""
+    return f"build/{model}/calibration_samples.json"
+
+
+def evaluation_inputs_path(model: str) -> str:
+    """Return where the lint's facts of the evaluation samples lie."""
+    return f"build/{model}/{FLOAT32}/evaluation_inputs.json"
+
+
+def is_calibrated(variant: Variant) -> bool:
+    """Whether a variant's artifact depends on the calibration samples."""
+    return not _needs(variant).isdisjoint({"statistics", "samples"})
+
+
 def record_path(step: Step) -> str:
     """Return where a step's record lies: beside its first output, but for dist/, which holds what apps take alone."""
     if step.action == "dist":
@@ -163,13 +178,18 @@ def _evaluation(workspace: Workspace, model: Model) -> tuple[dict[str, Any], dic
 
 def _calibrate(workspace: Workspace, model: Model) -> Step:
     calibration, files = _calibration(workspace, model)
-    return calibrate_step(
+    step = calibrate_step(
         f"calibrate:{model.name}",
         model=_artifact(model.name, FLOAT32),
         calibration=calibration,
         files=files,
         output=f"build/{model.name}/statistics.npz",
         needs=(artifact_step(model.name, FLOAT32),),
+    )
+    return msgspec.structs.replace(
+        step,
+        parameters={**step.parameters, "lint": {"ignore": sorted(model.lint_ignore)}},
+        outputs={**step.outputs, "samples": calibration_samples_path(model.name)},
     )
 
 
@@ -253,15 +273,16 @@ def _evaluate(workspace: Workspace, model: Model, variant: str) -> Step:
         baseline = f"evaluate:{model.name}/{FLOAT32}"
         inputs["baseline"] = Input(path=f"build/{model.name}/{FLOAT32}/samples.npz", step=baseline)
         needs.append(baseline)
+    outputs = {
+        "evaluation": f"build/{model.name}/{variant}/evaluation.json",
+        "samples": f"build/{model.name}/{variant}/samples.npz",
+    }
     return evaluate_step(
         f"evaluate:{model.name}/{variant}",
         inputs=inputs,
-        parameters=parameters,
+        parameters=parameters if variant != FLOAT32 else {**parameters, "fingerprint": True},
         files={**files, **_metric_code(workspace, model.metric)},
-        outputs={
-            "evaluation": f"build/{model.name}/{variant}/evaluation.json",
-            "samples": f"build/{model.name}/{variant}/samples.npz",
-        },
+        outputs=outputs if variant != FLOAT32 else {**outputs, "inputs": evaluation_inputs_path(model.name)},
         needs=tuple(needs),
     )
 

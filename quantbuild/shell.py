@@ -404,10 +404,19 @@ class Terminal(Watcher):
             log = f"; log: {outcome.log}" if outcome.log else ""
             status = "failed: " if outcome.status == "failed" else ""
             self._line(f"  {outcome.step}  {status}{outcome.message}{log}")
+        if outcome.status in ("executed", "restored"):
+            for warning in _warnings(outcome):
+                self._line(f"    {warning}")
 
     def warned(self, text: str) -> None:
         """Say it."""
         self._line(text)
+
+
+def _warnings(outcome: Outcome) -> list[str]:
+    """Return what the step's lint found, a line each; what is only worth knowing is on the page."""
+    found = [] if outcome.result is None else outcome.result.values.get("lint", [])
+    return [f"{each['severity']}: {each['message']} [{each['rule']}]" for each in found if each["severity"] != "info"]
 
 
 def _display() -> Display | None:

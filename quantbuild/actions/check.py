@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from quantbuild.lint import rules as lint_rules
 from quantbuild.step import Job
 
 if TYPE_CHECKING:
     from xml.etree.ElementTree import Element
+
+    from quantbuild.lint.findings import Finding
+    from quantbuild.lint.judgement import Judgement
 
 WORKER = "light"
 TOOLS = ("numpy",)
@@ -28,6 +32,7 @@ _MEANING = {
     "fully_integer": "No float op is left in the graph.",
     "allow_ops": "Only ops that the manifest allows.",
     "min_runtime": "It runs on that TensorFlow Lite, and on every newer one.",
+    "lint": "Nothing is ruinously wrong with the samples that it was calibrated and judged on.",
 }
 
 
@@ -35,13 +40,12 @@ def run(job: Job) -> dict[str, Any]:
     """Judge the variants of ``parameters["models"]``.
 
     Inputs, each absent where its step failed or does not exist: ``MODEL/VARIANT:description``,
-    ``MODEL/VARIANT:evaluation``, ``MODEL/VARIANT:samples``, ``MODEL/VARIANT@DEVICE:result``.
-    Writes ``gates``, ``junit`` and ``sarif``; returns the failed gates.
+    ``MODEL/VARIANT:evaluation``, ``MODEL/VARIANT:samples``, ``MODEL/VARIANT@DEVICE:result``,
+    ``MODEL:calibration_samples`` and ``MODEL:evaluation_samples``. Writes ``gates``, ``junit`` and ``sarif``; returns
+    the failed gates and what the lint found that was not told before.
     """
-    models = [
-        {"name": model["name"], "variants": [_variant(job, model, variant) for variant in model["variants"]]}
-        for model in job.parameters["models"]
-    ]
+    models = [_model(job, model) for model in job.parameters["models"]]
+    told = [finding for model in models for finding in model.pop("found_here")]
     failed = [
         {"model": model["name"], "variant": variant["name"], **_without(row, "name", "fails"), "gate": row["name"]}
         for model in models
@@ -55,7 +59,7 @@ def run(job: Job) -> dict[str, Any]:
     verdicts = {
         f"{model['name']}/{variant['name']}": _overall(variant) for model in models for variant in model["variants"]
     }
-    return {"failed": failed, "verdicts": verdicts}
+    return {"failed": failed, "verdicts": verdicts, "lint": told}
 
 
 def _overall(variant: dict[str, Any]) -> str | None:
@@ -66,7 +70,38 @@ def _overall(variant: dict[str, Any]) -> str | None:
     return next((worst for worst in ("undecided", "not_measured", "pass") if worst in verdicts), None)
 
 
-def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any]) -> dict[str, Any]:
+def _model(job: Job, model: dict[str, Any]) -> dict[str, Any]:
+    from quantbuild.lint.findings import as_data
+
+    judgement = _lint(job, model)
+    return {
+        "name": model["name"],
+        "variants": [_variant(job, model, variant, judgement) for variant in model["variants"]],
+        "lint": as_data([*judgement.earlier, *judgement.findings]),
+        "found_here": as_data(judgement.findings),
+    }
+
+
+def _lint(job: Job, model: dict[str, Any]) -> Judgement:
+    from quantbuild.lint import facts, judgement
+
+    name = model["name"]
+    sets = {
+        role: facts.read(job.inputs[f"{name}:{role}_samples"]) if f"{name}:{role}_samples" in job.inputs else None
+        for role in ("calibration", "evaluation")
+    }
+    evaluations = {variant["name"]: _read(job, f"{name}/{variant['name']}:evaluation") for variant in model["variants"]}
+    return judgement.judge(
+        name,
+        calibration=sets["calibration"],
+        evaluation=sets["evaluation"],
+        evaluations={variant: found for variant, found in evaluations.items() if found is not None},
+        calibrated=model["lint"]["calibrated"],
+        ignored=model["lint"]["ignore"],
+    )
+
+
+def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any], judgement: Judgement) -> dict[str, Any]:
     from quantbuild import artifact_gates, gates
     from quantbuild.sample_file import read
 
@@ -87,12 +122,23 @@ def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any]) -> dict[s
         devices=_results(job, key),
     )
     rows += artifact_gates.judge(gate, description)
+    rows += [] if reference else _lint_rows(judgement.against.get(variant["name"], []))
     return {
         "name": variant["name"],
         "accuracy": accuracy,
         "gates": [{**row, "fails": gates.fails(row, gate)} for row in rows],
         "error": variant["error"],
     }
+
+
+def _lint_rows(ruin: list[Finding]) -> list[dict[str, Any]]:
+    """Return a failed gate where the lint found an error; without one there is none to pass."""
+    from quantbuild.artifact_gates import row
+
+    if not ruin:
+        return []
+    messages = "; ".join(finding.message for finding in ruin)
+    return [row("lint", True, False, "fail", messages)]
 
 
 def _read(job: Job, role: str) -> dict[str, Any] | None:
@@ -158,7 +204,9 @@ def _cases(suite: Element, class_name: str, variant: dict[str, Any]) -> None:
 
 
 def _sarif(models: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a SARIF 2.1.0 log (OASIS): a rule per gate, a result per gate not passed and per failed step."""
+    """Return a SARIF 2.1.0 log (OASIS): a rule per gate and of the lint, a result per gate not passed, failed step and
+    finding.
+    """
     results = []
     for model in models:
         for variant in model["variants"]:
@@ -169,7 +217,9 @@ def _sarif(models: list[dict[str, Any]]) -> dict[str, Any]:
                 if row["fails"] or row["verdict"] == "undecided":
                     level = "error" if row["fails"] else "warning"
                     results.append(_result(row["name"], level, place, row["message"]))
+        results += [_lint_result(model["name"], finding) for finding in model["lint"]]
     rules = {"step_failed": "Every step of the variant succeeds.", **_MEANING}
+    rules |= {f"lint.{name}": meaning for name, meaning in lint_rules.MEANING.items()}
     driver = {
         "name": "quantbuild",
         "rules": [{"id": name, "shortDescription": {"text": text}} for name, text in rules.items()],
@@ -178,6 +228,18 @@ def _sarif(models: list[dict[str, Any]]) -> dict[str, Any]:
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "results": results}],
+    }
+
+
+def _lint_result(model: str, finding: dict[str, Any]) -> dict[str, Any]:
+    """A finding is about data and has no place in dist/: the model is its logical place."""
+    level = "note" if finding["severity"] == "info" else finding["severity"]
+    names = [{"fullyQualifiedName": f"{model}/{finding['subject']}"}]
+    return {
+        "ruleId": f"lint.{finding['rule']}",
+        "level": level,
+        "message": {"text": f"{model}: {finding['message']}"},
+        "locations": [{"logicalLocations": names}],
     }
 
 

@@ -17,6 +17,7 @@ from quantbuild.step import Job
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from quantbuild.lint.fingerprint import Fingerprint
     from quantbuild.metrics import Metric, Outputs
     from quantbuild.sample_file import Rows
     from quantbuild.tflite.outputs import OutputTally
@@ -34,7 +35,9 @@ def run(job: Job) -> dict[str, Any]:
 
     Parameters: ``dataset``, ``metric``, and optionally ``hold_back`` ({"fraction", "seed"}: only the
     part held back, the selection samples), ``metric_without_labels`` and ``signature``. Writes
-    ``evaluation`` (JSON: counts and figures) and ``samples`` (npz, see `_arrays`). Raises StepError.
+    ``evaluation`` (JSON: counts and figures) and ``samples`` (npz, see `_arrays`); with the parameter
+    ``fingerprint``, of float32 alone, ``inputs``, too: what the lint compares with the calibration set's. Raises
+    StepError.
     """
     from quantbuild.metrics import find
     from quantbuild.tflite.feeding import SampleError
@@ -128,12 +131,17 @@ def _keep(job: Job, binding: Binding, samples: Samples, indices: list[int], tall
     from quantbuild.sample_file import Rows
 
     rows = {port.name: Rows(Path(job.scratch) / f"output.{at}") for at, port in enumerate(binding.outputs)}
-    for index, outputs in _outputs(binding, samples, indices):
+    fingerprint = _fingerprint(job, binding, len(indices))
+    for index, outputs in _outputs(binding, samples, indices, fingerprint):
         tally.score(outputs, samples, index)
         tally.agreements.append(1.0)
         for name, values in outputs.items():
             tally.outputs[name].add(values)
             rows[name].append(values)
+    if fingerprint is not None:
+        from quantbuild.lint import facts
+
+        facts.write(job.outputs["inputs"], fingerprint.facts(), [])
     if tally.metric.name == "agreement":
         tally.scores = [1.0] * len(indices)
     tally.baseline_scores = tally.scores
@@ -156,12 +164,26 @@ def _compare(job: Job, binding: Binding, samples: Samples, indices: list[int], t
         tally.scores = [_known(share) for share in tally.agreements]
 
 
-def _outputs(binding: Binding, samples: Samples, indices: list[int]) -> Iterator[tuple[int, Outputs]]:
+def _fingerprint(job: Job, binding: Binding, count: int) -> Fingerprint | None:
+    from quantbuild.lint.fingerprint import Fingerprint, Port
+
+    if not job.parameters.get("fingerprint"):
+        return None
+    ports = [Port(port.name, port.shape, port.dtype) for port in binding.inputs]
+    return Fingerprint(place(job.parameters["dataset"]), ports, count)
+
+
+def _outputs(
+    binding: Binding, samples: Samples, indices: list[int], fingerprint: Fingerprint | None = None
+) -> Iterator[tuple[int, Outputs]]:
     from quantbuild.metrics import Outputs
 
     for done, index in enumerate(indices):
         progress(done, len(indices))
-        yield index, Outputs(binding.run(samples[index], index))
+        fed = binding.feed(samples[index], index)
+        if fingerprint is not None:
+            fingerprint.add(index, fed)
+        yield index, Outputs(binding.run_fed(fed, index))
 
 
 def _check_outputs(reference: dict[str, NDArray[Any]], outputs: Outputs) -> None:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct, field, structs
 
+from quantbuild.lint.rules import Rule
+
 SCHEMA = 1
 """The manifest version this quantbuild reads."""
 
@@ -166,6 +168,10 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             extra={"words": ", ".join(METRICS) + ' or "package.module:function"', "known": METRICS},
         ),
     ] = "agreement"
+    lint_ignore: Annotated[
+        tuple[Rule, ...],
+        Meta(description="Rules of the lint that say nothing about this model.", extra={"words": "a list of rules"}),
+    ] = ()
     devices: Annotated[
         tuple[Text, ...],
         Meta(description="Devices it is measured on; absent: every device.", extra={"default": "every device"}),

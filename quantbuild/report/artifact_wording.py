@@ -13,6 +13,7 @@ TITLES = {
     "fully_integer": "Operations left in float",
     "allow_ops": "Operations",
     "min_runtime": "TFLite runtime needed",
+    "lint": "Ruinous findings about the samples",
 }
 
 
@@ -32,6 +33,8 @@ def value(gate: Json, variant: Json) -> str:
         return ", ".join(found) or "no other"
     if gate["name"] == "min_runtime":
         return str(found)
+    if gate["name"] == "lint":
+        return str(gate["message"]).removeprefix("lint: ")
     left = (variant["artifact"] or {}).get("float_ops") or []
     return "none" if found else f"{len(left)}: " + ", ".join(sorted({op["op"] for op in left}))
 
@@ -48,4 +51,6 @@ def sentence(gate: Json, variant: Json) -> str:
         return f"holds operations that are not allowed: {found}"
     if gate["name"] == "min_runtime":
         return f"needs TFLite {found}, where it must run on {gate['limit']}"
+    if gate["name"] == "lint":
+        return f"cannot be trusted: {found}"
     return f"still computes in float ({found}), where every operation must be an integer one"

@@ -60,7 +60,8 @@ def _model(model: Json, results: Mapping[str, Json], check: Json, outcomes: Mapp
         "metric": model["metric"],
         "source": model["source"],
         "devices": model["devices"],
-        "calibration": model.get("calibration"),
+        "calibration": _without(model.get("calibration"), "lint"),
+        "lint": _named(check.get("models", [])).get(model["name"], {}).get("lint", []),
         "variants": [
             _variant(
                 model,
@@ -144,6 +145,10 @@ def overall(gates: list[Json]) -> str:
         return "fail"
     verdicts = [gate["verdict"] for gate in gates]
     return next((worst for worst in ("fail", "undecided", "pass") if worst in verdicts), "not_measured")
+
+
+def _without(values: Json | None, key: str) -> Json | None:
+    return None if values is None else {name: value for name, value in values.items() if name != key}
 
 
 def _named(items: list[Json]) -> dict[str, Json]:

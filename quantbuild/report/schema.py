@@ -212,6 +212,16 @@ class Calibration(msgspec.Struct, kw_only=True):
     route_reason: str | None
 
 
+class Finding(msgspec.Struct, kw_only=True):
+    """What the lint found about samples, tensors or outputs; an error fails a step or the gate ``lint``."""
+
+    rule: str
+    severity: Literal["info", "warning", "error"]
+    subject: str
+    message: str
+    figures: dict[str, Any]
+
+
 class Model(msgspec.Struct, kw_only=True):
     """A model with float32 as its first variant; `calibration` is null where it has none, or it failed."""
 
@@ -220,6 +230,7 @@ class Model(msgspec.Struct, kw_only=True):
     source: str
     devices: list[ReportedDevice]
     calibration: Calibration | None
+    lint: list[Finding]
     variants: list[Variant]
 
 

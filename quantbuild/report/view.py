@@ -9,6 +9,7 @@ from typing import Any
 from quantbuild import units
 from quantbuild.report import artifact_wording, cells, details, plot, slices, wording
 from quantbuild.report.cells import Cell
+from quantbuild.report.data import DataView, data
 from quantbuild.report.details import Detail, Place, Step
 from quantbuild.report.slices import SliceTable
 from quantbuild.report.wording import Mark
@@ -60,6 +61,7 @@ class ModelView:
     gates_open: bool
     """Whether some limit does not simply hold, so that the list is worth unfolding."""
     slices: SliceTable | None
+    data: DataView | None
     details: tuple[Detail, ...]
     places: tuple[Place, ...]
 
@@ -181,6 +183,7 @@ def _model(model: Json) -> ModelView:
         gates_summary=_gates_summary(gates),
         gates_open=any(gate.mark.kind != "pass" for gate in gates),
         slices=slices.table(model),
+        data=data(model),
         details=tuple(details.detail(model, variant) for variant in model["variants"]),
         places=details.places(model),
     )

@@ -56,8 +56,15 @@ class Binding:
         is float or quantized, else the output's own integers. `index` is the sample's number, for
         errors. Raises SampleError when the sample does not fit the model or a value is not finite.
         """
-        place = "" if index is None else f"sample {index}: "
-        values = encode(self.inputs, sample, place)
+        return self.run_fed(self.feed(sample, index), index)
+
+    def feed(self, sample: Sample, index: int | None = None) -> dict[str, NDArray[Any]]:
+        """Return the sample's arrays as the model's own types. Raises SampleError where they do not fit."""
+        return encode(self.inputs, sample, _place(index))
+
+    def run_fed(self, values: dict[str, NDArray[Any]], index: int | None = None) -> dict[str, NDArray[Any]]:
+        """Run what `feed` returned; else as `run`."""
+        place = _place(index)
         try:
             raw = self._invoke(values)
         except (ValueError, RuntimeError) as error:
@@ -71,6 +78,10 @@ class Binding:
             self._interpreter.set_tensor(port.index, values[port.name])
         self._interpreter.invoke()
         return {port.name: self._interpreter.get_tensor(port.index) for port in self.outputs}
+
+
+def _place(index: int | None) -> str:
+    return "" if index is None else f"sample {index}: "
 
 
 def dequantize(values: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:

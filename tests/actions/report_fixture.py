@@ -155,6 +155,7 @@ def check() -> Json:
                 gate("fully_integer", True, False, "fail"),
                 gate("allow_ops", ["CONV_2D"], ["ADD", "SOFTMAX"], "fail"),
                 gate("min_runtime", "2.1", "2.3.0", "fail"),
+                {**gate("lint", True, False, "fail"), "message": "lint: cal: is noise; give it real samples"},
             ],
         ),
         ("broken", None, []),
@@ -170,7 +171,15 @@ def check() -> Json:
         for name, found, gates in judged
     ]
     failed = [{"model": "digits", "variant": "clipped", "gate": "max_accuracy_loss", "verdict": "fail"}]
-    return {"models": [{"name": "digits", "variants": variants}], "failed": failed}
+    lint = [
+        finding("range", "error", 'cal: input "image" goes from 0 to 255; prepare <both> in the same way'),
+        finding("few_samples", "info", "cal: ranges are taken from 60 samples; give it 100 or more"),
+    ]
+    return {"models": [{"name": "digits", "variants": variants, "lint": lint}], "failed": failed}
+
+
+def finding(rule: str, severity: str, message: str) -> Json:
+    return {"rule": rule, "severity": severity, "subject": "cal", "message": message, "figures": {"n": 1}}
 
 
 def evaluation(flipped: list[int]) -> Json:

@@ -233,6 +233,31 @@ def test_more_samples_are_no_remedy_for_an_unknown_runtime() -> None:
     assert "narrow the interval" not in rendering.render(shown)
 
 
+def test_what_was_found_about_the_samples_is_on_the_page(document: dict[str, Any], built: Path) -> None:
+    assert [(each["rule"], each["severity"]) for each in document["models"][0]["lint"]] == [
+        ("range", "error"), ("few_samples", "info"),
+    ]  # fmt: skip
+    shown = page(document).models[0].data
+    assert shown is not None
+    assert shown.calibration == (
+        "Ranges of 21 tensors come from 240 samples, 60 held back; measured with every tensor kept, because the model "
+        "calls subgraphs (WHILE); tensors inside them are not measured."
+    ).replace("60 held back", "60 held back to choose by")
+    assert (shown.summary, shown.unfold) == ("1 error, 1 note", True)
+    text = (built / "index.html").read_text()
+    assert "prepare &lt;both&gt; in the same way" in text
+    assert "prepare <both>" not in text
+    assert "cannot be trusted: cal: is noise; give it real samples" in page(document).failures[1]
+
+
+def test_samples_without_a_finding_are_said_to_be_so() -> None:
+    results = fixture.results()
+    results["check"]["models"][0]["lint"] = []
+    shown = page(build(fixture.parameters(), results)).models[0].data
+    assert shown is not None
+    assert (shown.summary, shown.unfold) == ("Nothing was found to be wrong with the samples", False)
+
+
 def test_slices_are_a_table_of_their_own(document: dict[str, Any], built: Path) -> None:
     table = page(document).models[0].slices
     assert table is not None

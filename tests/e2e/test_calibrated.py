@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import DEVICE, DODO, Workspace
 
@@ -44,6 +46,7 @@ labels = "labels.txt"
 calibration = "calibration"
 evaluation = "test"
 metric = "top1"
+lint_ignore = ["noise"]
 ship = { default = "int8", low_end = "dynamic" }
 [model.m.variant]
 int8 = { scheme = "int8", io = "int8" }
@@ -54,6 +57,7 @@ dynamic = { scheme = "dynamic" }
 source = "saved_model"
 path = "m"
 calibration = "calibration"
+lint_ignore = ["noise"]
 devices = []
 [model.exported.variant]
 int8 = { scheme = "int8" }
@@ -149,6 +153,34 @@ def test_new_calibration_samples_leave_variants_alone_that_have_none(built: Work
     assert done >= {"calibrate:m", "calibrate:exported", "quantize:m/int8", "quantize:m/reference", "evaluate:m/int8"}
     untouched = {"convert:m", "convert:exported", "quantize:m/dynamic", "evaluate:m/float32", "evaluate:m/dynamic"}
     assert built.steps("up_to_date") >= untouched
+
+
+def test_a_set_on_another_scale_fails_its_variants_and_a_warning_is_a_line(built: Workspace) -> None:
+    with np.load(built.root / "data.npz") as arrays:
+        np.savez(built.root / "data.npz", x=arrays["x"] * 100, y=arrays["y"])
+    output = built.doit("check", code=1)
+    failed = [line for line in output.splitlines() if line.startswith("gate failed: ")]
+    assert [line.split(":")[1].strip() for line in failed] == ["m/int8", "m/clipped", "m/reference"], output
+    assert all('lint: calibration (data.npz): input "x" goes from ' in line for line in failed)
+    assert "    warning: calibration (data.npz): ranges are taken from 40 samples" in output
+    assert built.steps("failed") == set()
+    lock = json.loads((built.root / "dist/quantbuild.lock.json").read_bytes())["artifacts"]
+    assert {name: entry["verdict"] for name, entry in lock.items()} == {
+        "m/int8": "fail", "m/clipped": "fail", "m/reference": "fail", "m/dynamic": None, "exported/int8": None,
+    }  # fmt: skip
+    built.edit('lint_ignore = ["noise"]\nship', 'lint_ignore = ["noise", "range"]\nship')
+    built.doit("check")
+    assert "calibrate:m" in built.steps("executed")
+    assert not built.steps("executed") & {"quantize:m/int8", "evaluate:m/int8"}
+
+
+def test_noise_for_pictures_fails_the_calibration_and_what_needs_it(built: Workspace) -> None:
+    built.edit('lint_ignore = ["noise"]\ndevices', "devices")
+    output = built.doit("quantize", code=1)
+    assert built.steps("failed") == {"calibrate:exported"}
+    assert built.steps("blocked") == {"quantize:exported/int8"}
+    assert 'calibration (data.npz): input "x" looks like random noise' in output
+    assert '(lint_ignore = ["noise"] in the model if it must be so)' in output
 
 
 def test_other_labels_change_the_contract_alone(built: Workspace) -> None:

@@ -63,6 +63,7 @@ label = "y"
 source = "keras"
 path = "good.keras"
 calibration = "x"
+lint_ignore = ["noise"]
 evaluation = "x"
 metric = "top1"
 [model.good.variant]
@@ -107,7 +108,8 @@ def broken(request: pytest.FixtureRequest, models: Path, tmp_path: Path) -> tupl
     model, variant, message = BREAKS[request.param]
     root = tmp_path / "broken"
     (root / "manifests").mkdir(parents=True)
-    text = f'{HEAD}[model.second]\nsource = "keras"\n{model}\nship = "broken"\n[model.second.variant]\n'
+    keys = f'source = "keras"\n{model}\nlint_ignore = ["noise"]\nship = "broken"\n'
+    text = f"{HEAD}[model.second]\n{keys}[model.second.variant]\n"
     variants = f'broken = {{ {variant} }}\nfine = {{ scheme = "float16" }}\n'
     (root / "manifests" / "m.toml").write_text(text + variants)
     (root / "dodo.py").write_text(DODO)

@@ -41,6 +41,7 @@ label = "y"
 source = "keras"
 path = "model.keras"
 calibration = "calibration"
+lint_ignore = ["noise"]
 evaluation = "test"
 metric = "top1"
 ship = "a"

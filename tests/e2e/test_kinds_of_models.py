@@ -93,6 +93,7 @@ def manifest() -> str:
         parts.append(f'[model.{name}]\nsource = "{model["source"]}"\npath = "{model["path"]}"\n')
         parts += [f"{key} = {model[key]}\n" for key in ("input_shapes", "signature") if key in model]
         parts.append(f'calibration = "{name}-data"\nevaluation = "{name}-data"\nmetric = "sqnr"\n')
+        parts.append('lint_ignore = ["noise"]\n')
         parts += [
             f'[model.{name}.variant.{scheme}]\nscheme = "{scheme}"\n' for scheme in ("int8", "float16", "dynamic")
         ]

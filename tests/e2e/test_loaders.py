@@ -56,6 +56,7 @@ MODEL = """
 source = "keras"
 path = "{file}.keras"
 calibration = "{name}"
+lint_ignore = ["noise"]
 evaluation = "{name}"
 metric = "top1"
 gate = {{ {gate} = 0.9 }}

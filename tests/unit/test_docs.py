@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from quantbuild.cli import _parser
+from quantbuild.lint.rules import MEANING, RULES
 from quantbuild.manifest.definitions import METRICS
 from quantbuild.manifest.loading import load
 from quantbuild.manifest.plugins import installed
@@ -75,3 +76,8 @@ def test_every_message_of_the_troubleshooting_page_is_the_codes() -> None:
     assert len(messages) > 40
     for message in messages:
         assert message in CODE, message
+
+
+def test_every_rule_of_the_lint_is_documented_and_has_a_meaning() -> None:
+    rules = (ROOT / "docs" / "data.md").read_text().partition("## The rules")[2]
+    assert set(re.findall(r"^\| `(\w+)` \|", rules, re.MULTILINE)) == set(RULES) == set(MEANING)

@@ -232,7 +232,11 @@ def job(tmp_path: Path) -> Job:
     return Job(
         step="check",
         action="check",
-        parameters={"models": [{"name": "m", "metric": "top1", "variants": variants}]},
+        parameters={
+            "models": [
+                {"name": "m", "metric": "top1", "lint": {"ignore": [], "calibrated": ["a", "b"]}, "variants": variants}
+            ]
+        },
         inputs=inputs,
         outputs={role: str(tmp_path / role) for role in ("gates", "junit", "sarif")},
         root=str(tmp_path),

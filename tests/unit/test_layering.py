@@ -18,6 +18,9 @@ HEAVY = ("tensorflow", "keras", "tf_keras", "ai_edge_litert", "litert_quantizer"
 # Only a worker imports these, so they may hold NumPy at the top.
 WORKER_ONLY = (
     "tflite",
+    "lint/calibration.py",
+    "lint/fingerprint.py",
+    "lint/model_rules.py",
     "report",
     "statistics.py",
     "metrics.py",
@@ -40,6 +43,7 @@ FORBIDDEN = {
     "session": ("shell", "cli"),
     "actions": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache"),
     "tflite": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
+    "lint": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
     "schemes": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
     "sources": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
     "datasets": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
