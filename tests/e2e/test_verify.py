@@ -220,6 +220,7 @@ label = "y"
 source = "keras"
 path = "model.keras"
 calibration = "data"
+lint_ignore = ["noise"]
 evaluation = "data"
 metric = "top1"
 variant.int8.scheme = "int8"
@@ -228,6 +229,7 @@ variant.reference = { scheme = "int8", engine = "tflite" }
 source = "python"
 path = "my_models:build"
 calibration = "data"
+lint_ignore = ["noise"]
 variant.int8.scheme = "int8"
 """
 
