@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from quantbuild.errors import StepError
-from quantbuild.tflite import graph
+from quantbuild.tflite import graph, listing
 
 _FLOATS = frozenset({"FLOAT16", "BFLOAT16", "FLOAT32", "FLOAT64"})
 _DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
@@ -47,6 +47,7 @@ def _describe(model: graph.ModelT, size_bytes: int) -> dict[str, Any]:
         "outputs": _ports(model, outputs),
         "ops": operators(model),
         "float_ops": float_ops(model),
+        "nodes": listing.listing(model),
         "size_bytes": size_bytes,
         "minimal_runtime": minimal_runtime(model),
     }

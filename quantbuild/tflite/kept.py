@@ -1,0 +1,91 @@
+"""Which nodes of a float model leave int8, as the manifest asks, and whether the quantized model has it so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quantbuild.errors import StepError
+from quantbuild.nodes.islands import island
+from quantbuild.nodes.node import Node
+from quantbuild.nodes.patterns import resolve
+from quantbuild.tflite import graph, listing
+
+_NAMED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """The nodes that are to compute in float, and those that are to have 16-bit activations."""
+
+    float32: tuple[Node, ...] = ()
+    int16: tuple[Node, ...] = ()
+
+
+def choose(model: graph.ModelT, keep_float: Sequence[str], keep_int16: Sequence[str] = ()) -> Kept:
+    """Return the nodes that the patterns mean, see `quantbuild.nodes.patterns`.
+
+    Raises StepError for a pattern that means none, for a node that both lists mean, and where nothing is left.
+    """
+    found, inputs = listing.nodes(model), listing.inputs(model)
+    kept = Kept(
+        float32=tuple(resolve("keep_float", keep_float, found, inputs)),
+        int16=tuple(resolve("keep_int16", keep_int16, found, inputs)),
+    )
+    both = {node.index for node in kept.float32} & {node.index for node in kept.int16}
+    for node in found:
+        if node.index in both:
+            raise StepError(f'keep_float and keep_int16 both mean {node.op} "{node.name}"; name it in one of them')
+    if found and len(kept.float32) == len(found):
+        raise StepError("keep_float means every node of the model; name fewer, or remove the variant")
+    return kept
+
+
+def island_of(model: graph.ModelT, tensors: Sequence[int]) -> list[str]:
+    """Return the names of the nodes to keep in float so that each of `tensors` stays exact, in execution order.
+
+    Each name is one that `keep_float` takes. See `quantbuild.nodes.islands` for what belongs to an island.
+    """
+    found = listing.nodes(model)
+    wanted = set(island(found, tensors))
+    return [node.name for node in found if node.index in wanted]
+
+
+def told(nodes: Sequence[Node]) -> list[dict[str, Any]]:
+    """Return nodes as results tell them, in execution order: ``{"op", "name", "layer"}``, name as in `float_ops`."""
+    return [{"op": node.op, "name": node.name, "layer": node.layer} for node in nodes]
+
+
+def prove_float(model: graph.ModelT, nodes: Sequence[Node], operators: Mapping[int, int]) -> list[Node]:
+    """Return those of `nodes` that are in the quantized `model`: some may have been folded into others.
+
+    `operators` maps a node's index to its op there. Raises StepError for one that computes on integers.
+    """
+    there = [node for node in nodes if node.index in operators]
+    wrong = [node for node in there if kinds(model, operators[node.index]) != {"FLOAT32"}]
+    if wrong:
+        names = ", ".join(f'{node.op} "{node.name}"' for node in wrong[:_NAMED])
+        raise StepError(f"keep_float: {len(wrong)} of the nodes were quantized all the same ({names}); leave them out")
+    return there
+
+
+def with_int16(
+    model: graph.ModelT, nodes: Sequence[Node], operators: Mapping[int, int]
+) -> tuple[list[Node], list[Node]]:
+    """Return those of `nodes` with 16-bit activations in the quantized `model`, and those left in float instead.
+
+    A node is left in float where no 16-bit kernel exists for it, which is as good and slower.
+    """
+    there = [node for node in nodes if node.index in operators]
+    int16 = [node for node in there if "INT16" in kinds(model, operators[node.index])]
+    return int16, [node for node in there if node not in int16]
+
+
+def kinds(model: graph.ModelT, operator: int) -> set[str]:
+    """Return the types of an op's activations that are numbers to compute with."""
+    main = graph.main(model)
+    found = main.operators[operator]
+    tensors = [main.tensors[t] for t in graph.indices(found.inputs) + graph.indices(found.outputs) if t >= 0]
+    activations = [tensor for tensor in tensors if not graph.is_constant(model, tensor)]
+    return {graph.type_name(tensor) for tensor in activations} & {"FLOAT32", "INT8", "UINT8", "INT16"}
