@@ -8,6 +8,7 @@
 ``op:TYPE``         every op of that type
 ``first:N``         the first N nodes that compute
 ``last:N``          the last N
+``node:INDEX``      the op at that place in execution order, for a model whose tensors have no names of their own
 ``tensor:PATTERN``  the activation that such a node writes, or the input of that name, kept whole: the ops that make it
                     and the ops that read it
 ==================  ===================================================================================================
@@ -25,7 +26,9 @@ from quantbuild.nodes.islands import island
 from quantbuild.nodes.node import Node
 
 _COUNTED = re.compile(r"(first|last):(.*)", re.DOTALL)
+_PLACED = re.compile(r"node:(.*)", re.DOTALL)
 _GLOB = re.compile(r"[*?\[]")
+_PREFIXED = re.compile(r"(re|op|first|last|node|tensor):")
 _NEAREST = 3
 
 
@@ -37,6 +40,9 @@ def problem(pattern: str) -> str | None:
     counted = _COUNTED.fullmatch(inner)
     if counted and not (counted[2].isascii() and counted[2].isdigit() and int(counted[2]) > 0):
         return f'"{pattern}": "{counted[2]}" is no count; write a whole number of at least 1, as in "{counted[1]}:2"'
+    placed = _PLACED.fullmatch(inner)
+    if placed and not (placed[1].isascii() and placed[1].isdigit()):
+        return f'"{pattern}": "{placed[1]}" is no place; write a whole number, as in "node:12"'
     if inner == "op:":
         return f'"{pattern}" names no type; write one, as in "op:SOFTMAX"'
     if inner.startswith("re:"):
@@ -84,6 +90,10 @@ def _nodes(key: str, pattern: str, text: str, nodes: Sequence[Node], also: Itera
     counted = _COUNTED.fullmatch(text)
     if counted:
         return _counted(key, pattern, counted[1], int(counted[2]), nodes)
+    placed = _PLACED.fullmatch(text)
+    if placed:
+        known = [f"node:{node.index}" for node in nodes]
+        return _some(key, pattern, text, _where(nodes, lambda node: node.index == int(placed[1])), known)
     if text.startswith("op:"):
         wanted = text.removeprefix("op:").casefold()
         return _some(key, pattern, text, _where(nodes, lambda node: node.op.casefold() == wanted), _ops(nodes))
@@ -95,6 +105,12 @@ def _nodes(key: str, pattern: str, text: str, nodes: Sequence[Node], also: Itera
     if not exact and _GLOB.search(text):
         exact = _where(nodes, lambda node: any(fnmatch.fnmatchcase(name, text) for name in names(node)))
     return _some(key, pattern, text, exact, [*_all_names(nodes), *also, *_ops(nodes)])
+
+
+def reference(node: Node, nodes: Sequence[Node]) -> str:
+    """Return a pattern that means `node` of `nodes` alone: its name, or its place where that would mean another."""
+    by_name = bool(node.name) and problem(node.name) is None and _exact(node.name, nodes) == [node]
+    return node.name if by_name and not _PREFIXED.match(node.name) else f"node:{node.index}"
 
 
 def _counted(key: str, pattern: str, side: str, count: int, nodes: Sequence[Node]) -> list[Node]:

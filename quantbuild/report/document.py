@@ -11,7 +11,7 @@ Json = dict[str, Any]
 
 ACCURACY_KEYS = ("value", "baseline", "loss", "loss_low", "loss_high", "n", "agreement", "sqnr_db", "verdict")
 EVALUATION_KEYS = ("higher_is_better", "pairs", "tied", "flipped")
-TOLD_ELSEWHERE = ("scheme", "kept_float", "float_ops", "search")
+TOLD_ELSEWHERE = ("scheme", "kept_float", "kept_int16", "float_ops", "search")
 """Values of a quantize step that have a key of their own in the report."""
 DEVICE_KEYS = ("status", "latency_ms", "latency_ratio", "peak_memory_bytes", "memory_ratio")
 
@@ -99,6 +99,7 @@ def _artifact(variant: Json, values: Json, description: Json | None, float32_siz
         "float_ops": found.get("float_ops"),
         "ops": found.get("ops"),
         "kept_float": values.get("kept_float", []),
+        "kept_int16": values.get("kept_int16", []),
         "inputs": found.get("inputs"),
         "outputs": found.get("outputs"),
         "minimal_runtime": found.get("minimal_runtime"),

@@ -9,7 +9,7 @@ from typing import Any
 from quantbuild.errors import StepError
 from quantbuild.nodes.islands import island
 from quantbuild.nodes.node import Node
-from quantbuild.nodes.patterns import resolve
+from quantbuild.nodes.patterns import reference, resolve
 from quantbuild.tflite import graph, listing
 
 _NAMED = 3
@@ -43,13 +43,14 @@ def choose(model: graph.ModelT, keep_float: Sequence[str], keep_int16: Sequence[
 
 
 def island_of(model: graph.ModelT, tensors: Sequence[int]) -> list[str]:
-    """Return the names of the nodes to keep in float so that each of `tensors` stays exact, in execution order.
+    """Return the nodes to keep in float so that each of `tensors` stays exact, in execution order.
 
-    Each name is one that `keep_float` takes. See `quantbuild.nodes.islands` for what belongs to an island.
+    Each is a pattern, most often the name, that `keep_float` and `keep_int16` take. See `quantbuild.nodes.islands` for
+    what belongs to an island.
     """
     found = listing.nodes(model)
     wanted = set(island(found, tensors))
-    return [node.name for node in found if node.index in wanted]
+    return [reference(node, found) for node in found if node.index in wanted]
 
 
 def told(nodes: Sequence[Node]) -> list[dict[str, Any]]:
