@@ -236,9 +236,8 @@ def nodes_command(options: argparse.Namespace) -> int:
     known = {name: variant_names(found) for name, found in models.items()}
     if model not in known or (variant or FLOAT32) not in known[model]:
         names = [*known, *(f"{name}/{each}" for name, variants in known.items() for each in variants)]
-        raise UsageError(
-            f"{options.name}: no such model or variant; {_meant(options.name, names, f'there are {', '.join(known)}')}"
-        )
+        meant = _meant(options.name, names, f"there are {', '.join(known)}")
+        raise UsageError(f"{options.name}: no such model or variant; {meant}")
     step = artifact_step(model, variant or FLOAT32)
     place = Path(description_path(model, variant or FLOAT32))
     nodes = json.loads(place.read_bytes()).get("nodes") if place.is_file() else None

@@ -47,13 +47,12 @@ def quantize(job: Job, options: Options) -> dict[str, Any]:
         chosen,
         static_integer.Precision(bits=16, float32=frozenset(node.index for node in keeping.float32), io=options.io),
     )
-    kept_float = kept.prove_float(done.model, keeping.float32, done.operators)
     static_integer.check_integers(done.model, "int16")
     Path(job.outputs["model"]).write_bytes(graph.write(done.model))
     return {
         "io": options.io,
         "ranges": options.ranges,
         "ranged_tensors": len(chosen),
-        "kept_float": kept.told(kept_float),
+        **kept.in_float(done.model, keeping.float32, done.operators),
         "float_ops": describe.float_ops(done.model),
     }

@@ -28,19 +28,6 @@ def mark(model: graph.ModelT, nodes: Sequence[Node]) -> dict[str, Node]:
     return marks
 
 
-def unmark(model: graph.ModelT, marks: Mapping[str, Node]) -> None:
-    """Give every tensor of `model` named after a mark the name of the node's output again.
-
-    What was appended to a mark to tell tensors apart stays appended, save for the outputs of the op itself.
-    """
-    main = graph.main(model)
-    for tensor in main.tensors:
-        name = graph.tensor_name(tensor)
-        if name.startswith("quantbuild#"):
-            mark, _, rest = name.rpartition("#")
-            tensor.name = (marks[f"{mark}#"].name + rest).encode()
-
-
 def operators(model: graph.ModelT, marks: Mapping[str, Node]) -> dict[int, int]:
     """Return node index → index of its op in the quantized `model`, by its mark; absent where TensorFlow folded it."""
     main = graph.main(model)
@@ -51,3 +38,20 @@ def operators(model: graph.ModelT, marks: Mapping[str, Node]) -> dict[int, int]:
         if hash_sign and op not in _CASTS and f"{mark}#" in marks:
             found[marks[f"{mark}#"].index] = index
     return found
+
+
+def unmark(model: graph.ModelT, marks: Mapping[str, Node]) -> None:
+    """Give the outputs of every marked op their own names again.
+
+    Tensors that were made of them, such as their quantized copies, are named after the op's first output.
+    """
+    main, became = graph.main(model), operators(model, marks)
+    for node in marks.values():
+        if node.index in became:
+            outputs = graph.indices(main.operators[became[node.index]].outputs)
+            for tensor, name in zip(outputs, node.tensors, strict=True):
+                main.tensors[tensor].name = name.encode()
+    for tensor in main.tensors:
+        mark, hash_sign, rest = graph.tensor_name(tensor).rpartition("#")
+        if hash_sign and f"{mark}#" in marks:
+            tensor.name = (marks[f"{mark}#"].name + rest).encode()

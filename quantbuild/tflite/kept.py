@@ -58,17 +58,23 @@ def told(nodes: Sequence[Node]) -> list[dict[str, Any]]:
     return [{"op": node.op, "name": node.name, "layer": node.layer} for node in nodes]
 
 
-def prove_float(model: graph.ModelT, nodes: Sequence[Node], operators: Mapping[int, int]) -> list[Node]:
-    """Return those of `nodes` that are in the quantized `model`: some may have been folded into others.
+def in_float(model: graph.ModelT, nodes: Sequence[Node], operators: Mapping[int, int]) -> dict[str, Any]:
+    """Return what became of `nodes` in the quantized `model`, looked up there: ``{"kept_float", …}``.
 
-    `operators` maps a node's index to its op there. Raises StepError for one that computes on integers.
+    ``integer_all_the_same`` has those that only move values and stand between integers, where float would change
+    nothing; ``folded`` those that the quantizer merged into others. These two keys are there where they have nodes.
+    `operators` maps a node's index to its op in `model`. Raises StepError for a node that computes on integers.
     """
     there = [node for node in nodes if node.index in operators]
-    wrong = [node for node in there if kinds(model, operators[node.index]) != {"FLOAT32"}]
+    floats = [node for node in there if kinds(model, operators[node.index]) == {"FLOAT32"}]
+    integers = [node for node in there if node not in floats]
+    wrong = [node for node in integers if not node.moves_values]
     if wrong:
         names = ", ".join(f'{node.op} "{node.name}"' for node in wrong[:_NAMED])
         raise StepError(f"keep_float: {len(wrong)} of the nodes were quantized all the same ({names}); leave them out")
-    return there
+    folded = [node for node in nodes if node.index not in operators]
+    found = {"integer_all_the_same": told(integers), "folded": told(folded)}
+    return {"kept_float": told(floats), **{key: listed for key, listed in found.items() if listed}}
 
 
 def with_int16(
