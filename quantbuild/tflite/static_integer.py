@@ -21,6 +21,10 @@ from quantbuild.tflite.ranges import Ranges
 Bits = Literal[8, 16]
 
 _OURS = re.compile(r"s(\d+)t(\d+)(?!\d)")
+_MAIN = "^s0t"
+"""The ops of the main graph: what a loop's body computes has no ranges."""
+_BORDERS = r"^s0t\d"
+"""Its inputs and outputs: the same names, in words of its own, since rules of equal expressions replace each other."""
 _NUMBERS = frozenset({"FLOAT32", "INT8", "UINT8", "INT16"})
 _CASTS = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
 
@@ -108,17 +112,17 @@ def _recipe(model: graph.ModelT, precision: Precision) -> list[dict[str, Any]]:
     names, rules = qtyping.TFLOperationName, recipe_manager.RecipeManager()
     no_quantize, granularity = recipe_manager.AlgorithmName.NO_QUANTIZE, qtyping.QuantGranularity
     kind = granularity.TENSORWISE if precision.per_tensor_weights else granularity.CHANNELWISE
-    rules.add_static_config("^s0t", names.ALL_SUPPORTED, precision.bits, 8, kind)
+    rules.add_static_config(_MAIN, names.ALL_SUPPORTED, precision.bits, 8, kind)
     if precision.int16:
         rules.add_static_config(_ops(model, precision.int16), names.ALL_SUPPORTED, 16, 8, kind)
     if precision.float32:
         rules.add_quantization_config(_ops(model, precision.float32), names.ALL_SUPPORTED, algorithm_key=no_quantize)
-    # The borders' expression differs from the others', so that they come last. Outputs are put right after.
+    # Outputs are put right after.
     if precision.io == "float32":
-        rules.add_quantization_config("^", names.INPUT, algorithm_key=no_quantize)
+        rules.add_quantization_config(_BORDERS, names.INPUT, algorithm_key=no_quantize)
     else:
-        rules.add_static_config("^", names.INPUT, 16 if precision.io == "int16" else 8, 8)
-    rules.add_quantization_config("^", names.OUTPUT, algorithm_key=no_quantize)
+        rules.add_static_config(_BORDERS, names.INPUT, 16 if precision.io == "int16" else 8, 8)
+    rules.add_quantization_config(_BORDERS, names.OUTPUT, algorithm_key=no_quantize)
     recipe: list[dict[str, Any]] = rules.get_quantization_recipe()
     return recipe
 

@@ -13,7 +13,7 @@ from quantbuild.actions import calibrate, quantize
 from quantbuild.tflite import runtime
 
 SAMPLES = 12
-SHAPES = {"branches": (16, 16, 8), "loud": (16, 16, 4), "awkward": (8, 8, 4)}
+SHAPES = {"branches": (16, 16, 8), "loud": (16, 16, 4), "awkward": (8, 8, 4), "loop": (6, 4)}
 
 
 def build(name: str, folder: Path) -> None:
@@ -42,6 +42,8 @@ def build(name: str, folder: Path) -> None:
         )
         x = layers.GlobalAveragePooling2D(name="mean")(layers.Conv2D(16, 3, activation="relu", name="after")(x))
         outputs = layers.Dense(8, name="scores")(x)
+    elif name == "loop":  # a WHILE, whose body has no ranges
+        outputs = layers.Dense(2, name="scores")(layers.LSTM(5)(image))
     else:  # ops that have no kernel at 16 bits, or one that fails
         x = layers.Conv2D(4, 3, padding="same", name="stem")(image)
         x = layers.LayerNormalization(name="norm")(x)

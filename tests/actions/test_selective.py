@@ -37,6 +37,11 @@ def awkward(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
     return Calibrated("awkward", tmp_path_factory.mktemp("awkward"))
 
 
+@pytest.fixture(scope="session")
+def loop(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
+    return Calibrated("loop", tmp_path_factory.mktemp("loop"))
+
+
 def types(data: bytes) -> dict[str, set[str]]:
     """Name of each op's first output, up to any ``;`` → types of the activations it touches; casts left out."""
     model = graph.read(data)
@@ -203,6 +208,18 @@ def test_ops_that_fail_at_16_bits_stay_float_and_the_artifact_runs(awkward: Cali
     left = {entry["op"] for entry in values["float_ops"]}
     assert {"SQUARED_DIFFERENCE", "LEAKY_RELU", "ABS"} <= left
     assert awkward.sqnr(data, seed=0)["scores"] > 35
+
+
+@pytest.mark.parametrize(("scheme", "io"), [("int16x8", "int16"), ("int16x8", "float32"), ("int8", "uint8")])
+def test_a_loop_stays_float_inside_a_model_that_does_not(
+    loop: Calibrated, scheme: str, io: str, tmp_path: Path
+) -> None:
+    keys = {"keep_int16": ["last:1"]} if scheme == "int8" else {}
+    data, values = loop.quantize(scheme, io=io, **keys)
+    about = probed(data, tmp_path)
+    assert {port["dtype"] for port in about["inputs"] + about["outputs"]} == {io}
+    assert "WHILE" in {entry["op"] for entry in values["float_ops"]}
+    assert loop.sqnr(data, seed=0)["scores"] > 30
 
 
 def test_int16x8_takes_ranges_from_the_statistics(loud: Calibrated) -> None:
