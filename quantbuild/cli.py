@@ -72,6 +72,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(command=verify_command)
 
+    command = commands.add_parser("nodes", help="list a model's nodes, which keep_float chooses from", epilog=EPILOG)
+    command.add_argument("name", metavar="MODEL[/VARIANT]", help="of the float32 model, or of a variant's artifact")
+    command.add_argument("--json", action="store_true", help="as JSON, with whole names")
+    command.set_defaults(command=nodes_command)
+
     command = commands.add_parser("doctor", help="say what is installed, and what is missing", epilog=EPILOG)
     command.add_argument("--deep", action="store_true", help="try TensorFlow's private functions too (slow)")
     command.add_argument("--json", action="store_true", help="as JSON")
@@ -217,6 +222,35 @@ class _Interrupted(BaseException):
     def __init__(self, number: int) -> None:
         self.number = number
         super().__init__(number)
+
+
+def nodes_command(options: argparse.Namespace) -> int:
+    """Print the nodes of a model that was converted, or of an artifact that was made."""
+    from quantbuild.look import Look
+    from quantbuild.nodes.table import table
+    from quantbuild.plan import FLOAT32, artifact_step, description_path, variant_names
+
+    build = _build()
+    model, _, variant = options.name.partition("/")
+    models = build.workspace.models
+    known = {name: variant_names(found) for name, found in models.items()}
+    if model not in known or (variant or FLOAT32) not in known[model]:
+        names = [*known, *(f"{name}/{each}" for name, variants in known.items() for each in variants)]
+        meant = _meant(options.name, names, f"there are {', '.join(known)}")
+        raise UsageError(f"{options.name}: no such model or variant; {meant}")
+    step = artifact_step(model, variant or FLOAT32)
+    place = Path(description_path(model, variant or FLOAT32))
+    nodes = json.loads(place.read_bytes()).get("nodes") if place.is_file() else None
+    if nodes is None:
+        raise UsageError(f"{options.name}: not built yet; run `doit {step}` first")
+    if Look(build).explain(step):
+        _warn(f"{options.name}: these are of the last build; run `doit {step}` to bring them up to date")
+    if options.json:
+        print(json.dumps({"schema": 1, "nodes": nodes}, indent=1, ensure_ascii=False))
+    else:
+        for line in table(nodes):
+            print(line)
+    return EXIT_DONE
 
 
 def doctor_command(options: argparse.Namespace) -> int:

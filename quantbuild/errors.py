@@ -29,3 +29,7 @@ class StepError(QuantbuildError):
     """A step cannot be done for a reason in the user's model, data, machine or tools."""
 
     exit_code = EXIT_FAILED
+
+
+class WorkerDied(StepError):  # noqa: N818 - a cause of failure, told as any other
+    """The process that did a step ended before it answered."""

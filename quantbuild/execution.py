@@ -20,7 +20,7 @@ from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import ENTRY_SCHEMA, Cache, Entry
 from quantbuild.digests import Digest, Digests, Stamp, sha256_of_file
 from quantbuild.drivers.driven import Driven
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, WorkerDied
 from quantbuild.freshness import FORCED, FORGOTTEN, Reason
 from quantbuild.leftovers import SCRATCH_FOLDER
 from quantbuild.machine import Machine
@@ -217,14 +217,22 @@ class Execution:
                 return self.pool.run("light", job, log)
         values = self._run_shared(worker_kind(step), job, log, clock)
         if "description" in step.outputs:
-            probe = msgspec.structs.replace(
-                job, action="probe", parameters={"runtime": True}, inputs={"model": job.outputs["model"]}
-            )
-            self._run_shared("litert", probe, log, clock)
+            self._probe(job, log, clock)
         return values
 
     def _place(self, given: Input) -> Path:
         return (self.root if given.step is None else self._apart.made_inputs) / given.path
+
+    def _probe(self, job: Job, log: Path, clock: Clock) -> None:
+        """Load, run and describe the .tflite that a job made: a kernel may refuse it, or end the process."""
+        probe = msgspec.structs.replace(
+            job, action="probe", parameters={"runtime": True}, inputs={"model": job.outputs["model"]}
+        )
+        try:
+            self._run_shared("litert", probe, log, clock)
+        except WorkerDied as error:
+            remedy = "keep_float keeps an op in float; or use another scheme" if job.action == "quantize" else ""
+            raise StepError(f"{error}; the .tflite was being loaded and run{remedy and '; '}{remedy}") from error
 
     def _run_shared(self, kind: Kind, job: Job, log: Path, clock: Clock) -> dict[str, Any]:
         with self.pool.slot(kind), self.machine.shared(), self._watched(job.step, clock):

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, WorkerDied
 from quantbuild.step import Job
 
 Kind = Literal["light", "litert", "tensorflow"]
@@ -176,7 +176,7 @@ class WorkerPool:
         `progress` is told how many samples are done, and of how many.
 
         Raises:
-            StepError: the step failed; the message says why in one line.
+            StepError: the step failed; the message says why in one line. WorkerDied where its process ended.
         """
         worker = self._take(kind)
         try:
@@ -192,7 +192,7 @@ class WorkerPool:
         if reply is None:
             worker.await_end()
             self._drop(worker)
-            raise StepError(f"{job.step}: {_death(worker.process.returncode)}")
+            raise WorkerDied(f"{job.step}: {_death(worker.process.returncode)}")
         self._give_back(worker, reply)
         if reply.error is not None:
             raise StepError(reply.error)

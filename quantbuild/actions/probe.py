@@ -50,7 +50,8 @@ def _run(data: bytes, name: str) -> dict[str, Any]:
         results = {probe: _invoke(interpreter, probe) for probe in (ZEROS, RAMP)}
     except (RuntimeError, ValueError) as error:
         message = " ".join(str(error).split())
-        raise StepError(f"{name}: LiteRT loads the model and cannot run it: {message}; see the op it names") from error
+        remedy = runtime.remedy(error)
+        raise StepError(f"{name}: LiteRT loads the model and cannot run it: {message}; {remedy}") from error
     names = _output_names(interpreter)
     return {
         "runtime": {"name": "ai-edge-litert", "version": metadata.version("ai-edge-litert")},

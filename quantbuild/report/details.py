@@ -91,13 +91,21 @@ def _facts(variant: Json, artifact: Json) -> Facts:
         "SHA-256": artifact.get("sha256"),
         "Options": text_of({key: value for key, value in variant["options"].items() if value not in (None, [], {})}),
         "How it was quantized": text_of(artifact.get("quantized_by")),
-        "Kept in float": ", ".join(artifact.get("kept_float") or ()),
+        "Kept in float": _nodes(artifact.get("kept_float") or []),
+        "Kept at 16 bits": _nodes(artifact.get("kept_int16") or []),
         **contents.facts(artifact, accuracy),
         "Against float32": _pairs(pairs) if pairs and variant["scheme"] != "float32" else None,
         "Samples with another answer": text_of(accuracy.get("flipped")),
         "Samples with a tie for first": units.count(accuracy["tied"]) if accuracy.get("tied") else None,
     }
     return tuple((name, value) for name, value in facts.items() if value)
+
+
+def _nodes(kept: list[Json]) -> str:
+    """Return operations as a reader knows them, by layer where they have one."""
+    shown = [f"{node['op']} {node['layer'] or _short(node['name'])}" for node in kept[:FLOAT_OPS_SHOWN]]
+    more = len(kept) - len(shown)
+    return ", ".join([*shown, f"and {units.count(more)} more"] if more else shown)
 
 
 def _pairs(pairs: Json) -> str:

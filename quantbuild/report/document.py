@@ -26,7 +26,7 @@ DESCRIBED = (
     "constant_outputs",
 )
 """Keys of the probe's description that the report repeats."""
-TOLD_ELSEWHERE = ("scheme", "kept_float", "float_ops", "search")
+TOLD_ELSEWHERE = ("scheme", "kept_float", "kept_int16", "float_ops", "search")
 """Values of a quantize step that have a key of their own in the report."""
 DEVICE_KEYS = ("status", "latency_ms", "latency_ratio", "peak_memory_bytes", "memory_ratio")
 
@@ -115,6 +115,7 @@ def _artifact(variant: Json, values: Json, description: Json | None, float32_siz
         "size_ratio": variant["size_bytes"] / float32_size if float32_size else None,
         **{key: found.get(key) for key in DESCRIBED},
         "kept_float": values.get("kept_float", []),
+        "kept_int16": values.get("kept_int16", []),
         "quantized_by": {key: value for key, value in values.items() if key not in TOLD_ELSEWHERE},
     }
 

@@ -71,6 +71,12 @@ class Sizes(msgspec.Struct, kw_only=True):
     largest: list[StoredTensor]
 
 
+class KeptNode(FloatOp, kw_only=True):
+    """An operation kept out of int8 as the manifest asks; `layer` is what its model's author calls it."""
+
+    layer: str
+
+
 class Artifact(msgspec.Struct, kw_only=True):
     """A variant's .tflite file. `path` is relative to the workspace root, `size_ratio` to the float32 file."""
 
@@ -80,7 +86,8 @@ class Artifact(msgspec.Struct, kw_only=True):
     size_ratio: float | None
     float_ops: list[FloatOp] | None
     ops: dict[str, int] | None
-    kept_float: list[str]
+    kept_float: list[KeptNode]
+    kept_int16: list[KeptNode]
     inputs: list[dict[str, Any]] | None
     outputs: list[dict[str, Any]] | None
     minimal_runtime: str | None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from quantbuild.errors import StepError
+from quantbuild.nodes import patterns
 from quantbuild.step import Job
 
 if TYPE_CHECKING:
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
 
     from quantbuild.tflite.conversion import Prepared
     from quantbuild.tflite.graph import ModelT
+    from quantbuild.tflite.kept import Kept
+    from quantbuild.tflite.ranges import Ranges
 
-TOOLS: tuple[str, ...] = ("tensorflow", "keras", "ai-edge-litert", "flatbuffers", "numpy")
+TOOLS: tuple[str, ...] = ("tensorflow", "keras", "litert-quantizer", "ai-edge-litert", "flatbuffers", "numpy")
 WORKER = "tensorflow"
 
 
@@ -31,11 +34,28 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How activation ranges follow from the calibration samples; engine "tflite" knows its own only."""
     engine: Literal["quantbuild", "tflite"] = "quantbuild"
     """The plain converter, calibrating anew: the reference to compare with."""
+    keep_float: tuple[str, ...] = ()
+    """Nodes that compute in float, by pattern."""
+    keep_int16: tuple[str, ...] = ()
+    """Nodes whose activations have 16 bits, by pattern."""
+    per_tensor_weights: bool = False
+    """One scale for all of a weight, not one a channel: for hardware that knows no other."""
 
     def __post_init__(self) -> None:
-        """Refuse ranges that the plain converter does not know."""
-        if self.engine == "tflite" and self.ranges != "minmax":
-            raise ValueError('ranges: engine = "tflite" takes its own minima and maxima; remove one of the two')
+        """Refuse what the plain converter does not know, and patterns that are badly written."""
+        if self.engine == "tflite":
+            if self.ranges != "minmax":
+                raise ValueError('ranges: engine = "tflite" takes its own minima and maxima; remove one of the two')
+            for key in ("keep_float", "keep_int16", "per_tensor_weights"):
+                if getattr(self, key):
+                    raise ValueError(f'{key}: engine = "tflite" is the plain converter; remove one of the two')
+        patterns.check("keep_float", self.keep_float)
+        patterns.check("keep_int16", self.keep_int16)
+
+
+def worker(options: Mapping[str, Any]) -> str:
+    """Return the kind of worker that a step with these options needs: litert-quantizer does without TensorFlow."""
+    return "litert" if options.get("keep_int16") else WORKER
 
 
 def needs(options: Options) -> frozenset[str]:
@@ -59,30 +79,71 @@ def quantize(job: Job, options: Options) -> dict[str, Any]:
 
 def _by_ranges(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
     """Quantize with the ranges of the calibrate step written into the float model."""
-    from quantbuild.tflite import capabilities, describe, graph, ranges, statistics_file
-
-    mlir_quantize = capabilities.mlir_quantize()
-    import tensorflow as tf
+    from quantbuild.tflite import describe, kept, ranges, statistics_file
 
     model = describe.read(Path(job.inputs["model"]).read_bytes())
     statistics = statistics_file.read(Path(job.inputs["statistics"]))
     chosen = ranges.choose(model, statistics, options.ranges)
+    keeping = kept.choose(model, options.keep_float, options.keep_int16)
+    run = _by_litert_quantizer if keeping.int16 else _by_mlir_quantize
+    data, done = run(model, chosen, keeping, options)
+    return data, {
+        "ranges": options.ranges,
+        "ranged_tensors": len(chosen),
+        "clipped_tensors": _clipped(model, options, chosen),
+        **done,
+    }
+
+
+def _by_mlir_quantize(model: ModelT, chosen: Ranges, keeping: Kept, options: Options) -> tuple[bytes, dict[str, Any]]:
+    """Quantize with TensorFlow, which has the most int8 kernels. Changes `model`."""
+    from quantbuild.tflite import capabilities, denylist, graph, kept, ranges
+
+    mlir_quantize = capabilities.mlir_quantize()
+    import tensorflow as tf
+
     ranges.inject(model, chosen)
+    marks = denylist.mark(model, keeping.float32)
     kind = tf.dtypes.as_dtype(options.io)
     # fully_quantize stays False: True makes inputs and outputs int8 whatever the two types say.
     data = _converted(
         lambda: mlir_quantize(
             graph.write(model),
-            disable_per_channel=False,
+            disable_per_channel=options.per_tensor_weights,
             fully_quantize=False,
             input_data_type=kind,
             output_data_type=kind,
+            denylisted_nodes=set(marks) or None,
         )
     )
-    return data, {
-        "ranges": options.ranges,
-        "ranged_tensors": len(chosen),
-        "clipped_tensors": _clipped(model, options, chosen),
+    if not marks:
+        return data, {"kept_float": []}
+    quantized = graph.read(data)
+    done = kept.in_float(quantized, keeping.float32, denylist.operators(quantized, marks))
+    denylist.unmark(quantized, marks)
+    return graph.write(quantized), done
+
+
+def _by_litert_quantizer(
+    model: ModelT, chosen: Ranges, keeping: Kept, options: Options
+) -> tuple[bytes, dict[str, Any]]:
+    """Quantize with litert-quantizer, which can give single ops 16-bit activations."""
+    from quantbuild.tflite import graph, kept, static_integer
+
+    precision = static_integer.Precision(
+        bits=8,
+        int16=frozenset(node.index for node in keeping.int16),
+        float32=frozenset(node.index for node in keeping.float32),
+        io=options.io,
+        per_tensor_weights=options.per_tensor_weights,
+    )
+    done = static_integer.quantize(graph.write(model), chosen, precision)
+    int16, instead = kept.with_int16(done.model, keeping.int16, done.operators)
+    return graph.write(done.model), {
+        "quantizer": "litert-quantizer",
+        **kept.in_float(done.model, keeping.float32, done.operators),
+        "kept_int16": kept.told(int16),
+        **({"float_instead_of_int16": kept.told(instead)} if instead else {}),
     }
 
 

@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from quantbuild.errors import StepError
-from quantbuild.tflite import graph, inventory, versions
+from quantbuild.tflite import graph, inventory, listing, versions
 
 _DAMAGE = (struct.error, IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
 """What the generated flatbuffer classes raise on a damaged file, which they do not verify."""
@@ -50,6 +50,7 @@ def _describe(model: graph.ModelT, size_bytes: int) -> dict[str, Any]:
         "float_ops": float_ops(model),
         "conversions": inventory.conversions(model),
         "custom_ops": inventory.custom_ops(model),
+        "nodes": listing.listing(model),
         "size_bytes": size_bytes,
         "sizes": inventory.sizes(model, size_bytes),
         "minimal_runtime": versions.minimal_runtime(needed),

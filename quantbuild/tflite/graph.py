@@ -240,3 +240,22 @@ def add_tensor(graph: SubGraphT, name: str, size: tuple[int, ...]) -> int:
     tensor = schema.TensorT(shape=list(size), type=schema.TensorType.FLOAT32, buffer=0, name=name)
     graph.tensors.append(tensor)
     return len(graph.tensors) - 1
+
+
+def add_cast(model: ModelT, tensor: int, kind: str, how: tuple[float, int] | None = None) -> int:
+    """Append the op that turns a main tensor into `kind`, float32 or integers of scale and zero point `how`.
+
+    Returns the index of its result.
+    """
+    graph = main(model)
+    source = graph.tensors[tensor]
+    result = schema.TensorT(name=f"{tensor_name(source)}_{kind}", shape=source.shape, buffer=0)
+    result.shapeSignature = source.shapeSignature
+    result.type = getattr(schema.TensorType, kind.upper())
+    if how is not None:
+        result.quantization = schema.QuantizationParametersT(scale=[how[0]], zeroPoint=[how[1]])
+    graph.tensors.append(result)
+    operator = schema.OperatorT(opcodeIndex=add_opcode(model, "QUANTIZE" if how else "DEQUANTIZE"))
+    operator.inputs, operator.outputs = [tensor], [len(graph.tensors) - 1]
+    graph.operators.append(operator)
+    return len(graph.tensors) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 
 from quantbuild.errors import StepError
 from quantbuild.tflite.feeding import Port, Sample, SampleError, encode, listed
+
+_FAILED = re.compile(r"Node number \d+ \((\w+)\) failed to (?:prepare|invoke)")
 
 
 def open_interpreter(model: str | bytes, *, threads: int = 1, preserve_all_tensors: bool = False) -> Any:
@@ -25,7 +28,7 @@ def open_interpreter(model: str | bytes, *, threads: int = 1, preserve_all_tenso
         )
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as error:
-        raise StepError(f"LiteRT cannot load the model: {_one_line(error)}; see the op it names") from error
+        raise StepError(f"LiteRT cannot load the model: {_one_line(error)}; {remedy(error)}") from error
     return interpreter
 
 
@@ -68,7 +71,7 @@ class Binding:
         try:
             raw = self._invoke(values)
         except (ValueError, RuntimeError) as error:
-            raise SampleError(f"{place}LiteRT cannot run the model: {_one_line(error)}; see the op it names") from error
+            raise SampleError(f"{place}LiteRT cannot run the model: {_one_line(error)}; {remedy(error)}") from error
         return {port.name: _decode(port, raw[port.name], place) for port in self.outputs}
 
     def _invoke(self, values: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -82,6 +85,16 @@ class Binding:
 
 def _place(index: int | None) -> str:
     return "" if index is None else f"sample {index}: "
+
+
+def remedy(error: Exception) -> str:
+    """Return what to do about an op that LiteRT refuses; it names it as ``Node number 3 (DIV) failed to invoke``."""
+    found = _FAILED.search(str(error))
+    if found is None or found[1] == "TfLiteXNNPackDelegate":
+        return "see the op it names"
+    return (
+        f'no kernel takes this {found[1]}; keep it in float with keep_float = ["op:{found[1]}"], or use another scheme'
+    )
 
 
 def dequantize(values: NDArray[Any], scale: float, zero_point: int) -> NDArray[np.float32]:

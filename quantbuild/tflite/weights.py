@@ -15,6 +15,14 @@ def quantize(data: bytes, recipe: list[dict[str, Any]]) -> bytes:
     A recipe is litert-quantizer's list of rules. It skips without a word an op that a rule does not
     support, so read `report` of the result. Raises StepError where it fails.
     """
+    return graph.write(run(data, recipe))
+
+
+def run(data: bytes, recipe: list[dict[str, Any]], ranges: dict[str, Any] | None = None) -> graph.ModelT:
+    """Run litert-quantizer; `ranges` are tensor name → min and max, where `recipe` quantizes activations.
+
+    Raises StepError where it fails.
+    """
     from litert_quantizer import quantizer
 
     from quantbuild.tflite.conversion import first_line
@@ -22,13 +30,13 @@ def quantize(data: bytes, recipe: list[dict[str, Any]]) -> bytes:
     try:
         work = quantizer.Quantizer(data)
         work.load_quantization_recipe(recipe)
-        result = work.quantize(enable_progress_bar=False, enable_progress_report=False)
+        result = work.quantize(ranges, enable_progress_bar=False, enable_progress_report=False)
     except (ValueError, RuntimeError, KeyError, IndexError) as error:
-        raise StepError(f"litert-quantizer refuses the model: {first_line(error)}; try int8") from error
+        raise StepError(f"litert-quantizer refuses the model: {first_line(error)}; use another scheme") from error
     model = graph.read(bytes(result.quantized_model))
     # It copies the float model's note of the oldest runtime, which is not true of what it made.
     model.metadata = [entry for entry in model.metadata or [] if graph.text(entry.name) != versions.NOTE]
-    return graph.write(model)
+    return model
 
 
 def report(data: bytes) -> dict[str, Any]:

@@ -91,6 +91,9 @@ def variant(name: str, scheme: str, size_bytes: int | None, error: str | None = 
     }
 
 
+KEPT_FLOAT = [{"op": "SOFTMAX", "name": "StatefulPartitionedCall:0", "layer": "probabilities"}]
+
+
 def parameters() -> Json:
     variants = [
         variant("float32", "float32", FLOAT32_BYTES),
@@ -101,7 +104,13 @@ def parameters() -> Json:
         variant("clipped", "int8", 258_900, ranges="percentile"),
         variant("broken", "int16x8", None, BROKEN),
     ]
-    variants[3]["values"] = {"scheme": "int8", "ranges": "sample_mean", "kept_float": ["softmax"], "search": None}
+    variants[3]["values"] = {
+        "scheme": "int8",
+        "ranges": "sample_mean",
+        "kept_float": KEPT_FLOAT,
+        "kept_int16": [{"op": "ADD", "name": "net_1/sum_1/Add", "layer": ""}],
+        "search": None,
+    }
     devices = [
         {"name": "host", "runner": "host", "required": True},
         {"name": "pixel4", "runner": "adb", "required": False},

@@ -68,7 +68,16 @@ def test_float32_is_first_and_every_variant_has_every_key(document: dict[str, An
         assert set(variant["accuracy"]) >= MEASURED_KEYS
         assert set(variant["devices"]) == {"host", "pixel4"}
     assert variants[3]["artifact"]["size_ratio"] == pytest.approx(261_504 / fixture.FLOAT32_BYTES)
-    assert variants[3]["artifact"]["kept_float"] == ["softmax"]
+    assert variants[3]["artifact"]["kept_float"] == fixture.KEPT_FLOAT
+    assert variants[1]["artifact"]["kept_float"] == []
+
+
+def test_the_page_names_the_nodes_kept_out_of_int8_by_layer_where_they_have_one() -> None:
+    view = page(build_with())
+    facts = {detail.variant: dict(detail.facts) for detail in view.models[0].details}
+    assert facts["int8"]["Kept in float"] == "SOFTMAX probabilities"
+    assert facts["int8"]["Kept at 16 bits"] == "ADD net_1/sum_1/Add"
+    assert "Kept in float" not in facts["float16"]
 
 
 def test_the_report_says_what_each_file_is_made_of(document: dict[str, Any]) -> None:

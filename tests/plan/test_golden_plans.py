@@ -78,3 +78,12 @@ def test_planning_needs_no_tensorflow(two_models: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_another_choice_of_kept_nodes_quantizes_anew_and_never_calibrates_anew(two_models: Path) -> None:
+    before = {step.id: step for step in planned(two_models)}
+    manifest = two_models / "manifests" / "m.toml"
+    manifest.write_text(manifest.read_text().replace('io = "uint8"', 'io = "uint8"\nkeep_float = ["last:2"]'))
+    after = {step.id: step for step in planned(two_models)}
+    assert {name for name in before if before[name] != after[name]} == {"quantize:first/int8"}
+    assert "calibrate:first" in before

@@ -120,6 +120,46 @@ def test_init_points_editors_to_the_schema_that_it_wrote(elsewhere: Path) -> Non
     assert json.loads((manifest.parent / schema).read_bytes()) == json_schema()
 
 
+@pytest.fixture
+def demo(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A workspace in which convert:digits left a list of two nodes."""
+    assert main(["init", "demo"]) == 0
+    monkeypatch.chdir(elsewhere / "demo")
+    return elsewhere / "demo"
+
+
+NODE = {"index": 0, "number": 1, "op": "CONV_2D", "layer": "stem", "shape": [1, 8, 8, 32], "dtype": "float32"}
+
+
+def test_nodes_lists_what_the_last_build_left(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = {**NODE, "name": "net_1/stem_1/Relu;net_1/stem_1/convolution", "weight_bytes": 1280}
+    (demo / "build/digits").mkdir(parents=True)
+    (demo / "build/digits/float32.json").write_text(json.dumps({"nodes": [node]}))
+    capsys.readouterr()
+    assert main(["nodes", "digits"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines()[1].split()[:4] == ["1", "CONV_2D", "stem", "1×8×8×32"]
+    assert printed.err == (
+        "digits: these are of the last build; run `doit convert:digits` to bring them up to date\n"  # it has no record
+    )
+    assert main(["nodes", "digits", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"schema": 1, "nodes": [node]}
+
+
+def test_nodes_of_what_is_not_built_says_what_to_run(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nodes", "digits"]) == 2
+    assert "digits: not built yet; run `doit convert:digits` first" in capsys.readouterr().err
+    assert main(["nodes", "digits/int8"]) == 2
+    assert "digits/int8: not built yet; run `doit quantize:digits/int8` first" in capsys.readouterr().err
+
+
+def test_nodes_of_an_unknown_name_offers_the_nearest(demo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nodes", "digit"]) == 2
+    assert 'digit: no such model or variant; did you mean "digits"?' in capsys.readouterr().err
+    assert main(["nodes", "digits/int9"]) == 2
+    assert 'did you mean "digits/int8"?' in capsys.readouterr().err
+
+
 def test_plan_outside_a_workspace_says_where_to_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan"]) == 2
     assert "run quantbuild where dodo.py is" in capsys.readouterr().err

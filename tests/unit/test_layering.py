@@ -42,6 +42,10 @@ FORBIDDEN = {
     "build": ("shell", "cli"),
     "session": ("shell", "cli"),
     "actions": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache"),
+    "nodes": (
+        *("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
+        *("tflite", "schemes", "sources", "datasets", "runners", "report"),
+    ),
     "tflite": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
     "lint": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
     "schemes": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache", "manifest", "actions"),
