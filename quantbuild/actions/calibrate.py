@@ -36,7 +36,7 @@ def run(job: Job) -> dict[str, Any]:
     try:
         for index in held:  # what is chosen later is chosen on these: they must be as sound as the others
             feed(index, samples[index])
-        result = calibration.calibrate(model, _feeds(feed, samples, indices), kind=job.parameters["statistics"])
+        result = calibration.calibrate(model, feeds(feed, samples, indices), kind=job.parameters["statistics"])
     except feeding.SampleError as error:
         raise StepError(f"{place(job.parameters['dataset'])}: {error}") from error
     statistics_file.write(Path(job.outputs["statistics"]), result.statistics)
@@ -49,7 +49,7 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _feeds(feed: Any, samples: Samples, indices: list[int]) -> Iterator[tuple[int, Feed]]:
+def feeds(feed: Any, samples: Samples, indices: list[int]) -> Iterator[tuple[int, Feed]]:
     """One sample after the other, so that no more than a few are in memory."""
     for done, index in enumerate(indices):
         progress(done, len(indices))

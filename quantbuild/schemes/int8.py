@@ -9,6 +9,7 @@ import msgspec
 
 from quantbuild.errors import StepError
 from quantbuild.step import Job
+from quantbuild.tflite import range_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,20 +28,23 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     io: Literal["int8", "uint8", "float32"] = "float32"
     """What the model's float inputs and outputs become."""
-    ranges: Literal["minmax", "sample_mean"] = "minmax"
+    ranges: range_options.Choice = "minmax"
     """How activation ranges follow from the calibration samples; engine "tflite" knows its own only."""
     engine: Literal["quantbuild", "tflite"] = "quantbuild"
     """The plain converter, calibrating anew: the reference to compare with."""
 
     def __post_init__(self) -> None:
-        """Refuse ranges that the plain converter does not know."""
+        """Bring ranges into their one normal form, and refuse those that the plain converter does not know."""
+        msgspec.structs.force_setattr(self, "ranges", range_options.canonical(self.ranges))
         if self.engine == "tflite" and self.ranges != "minmax":
             raise ValueError('ranges: engine = "tflite" takes its own minima and maxima; remove one of the two')
 
 
 def needs(options: Options) -> frozenset[str]:
     """Return which inputs it needs beside the float model."""
-    return frozenset({"samples", "source"}) if options.engine == "tflite" else frozenset({"statistics"})
+    if options.engine == "tflite":
+        return frozenset({"samples", "source"})
+    return frozenset({"statistics", "histograms"} if range_options.needs_histograms(options.ranges) else {"statistics"})
 
 
 def quantize(job: Job, options: Options) -> dict[str, Any]:
@@ -59,14 +63,16 @@ def quantize(job: Job, options: Options) -> dict[str, Any]:
 
 def _by_ranges(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
     """Quantize with the ranges of the calibrate step written into the float model."""
-    from quantbuild.tflite import capabilities, describe, graph, ranges, statistics_file
+    from quantbuild.tflite import capabilities, describe, graph, histograms_file, ranges, statistics_file
 
     mlir_quantize = capabilities.mlir_quantize()
     import tensorflow as tf
 
     model = describe.read(Path(job.inputs["model"]).read_bytes())
     statistics = statistics_file.read(Path(job.inputs["statistics"]))
-    chosen = ranges.choose(model, statistics, options.ranges)
+    histograms = histograms_file.read(Path(job.inputs["histograms"])) if "histograms" in job.inputs else None
+    chosen = ranges.choose(model, statistics, options.ranges, histograms)
+    clipping = ranges.clipping(statistics, chosen)
     ranges.inject(model, chosen)
     kind = tf.dtypes.as_dtype(options.io)
     # fully_quantize stays False: True makes inputs and outputs int8 whatever the two types say.
@@ -80,16 +86,11 @@ def _by_ranges(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
         )
     )
     return data, {
-        "ranges": options.ranges,
+        "ranges": range_options.words(options.ranges),
         "ranged_tensors": len(chosen),
-        "clipped_tensors": _clipped(model, options, chosen),
+        "clipped_tensors": clipping.tensors,
+        "most_clipped": None if clipping.most is None else {"tensor": clipping.most, "kept": clipping.kept},
     }
-
-
-def _clipped(model: ModelT, options: Options, chosen: dict[int, tuple[float, float]]) -> int:
-    from quantbuild.tflite import ranges
-
-    return 0 if options.ranges == "minmax" else len(set(chosen) - ranges.never_clipped(model))
 
 
 def _by_converter(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
