@@ -84,11 +84,12 @@ class Counter:
     def read(self, feed: Feed) -> int | None:
         """Run a sample and count; return the first row with values outside of its bins, None where there is none."""
         run_sample(self._interpreter, feed)
-        for row, tensor in enumerate(self._tensors):
-            # A view: copying all tensors costs as much as running half of a small network. It must be gone before the
-            # next run, which the interpreter checks.
-            if not self._count(row, self._interpreter.tensor(tensor)().reshape(-1)):
-                return row
+        with np.errstate(invalid="ignore"):  # an infinity made a whole number, which is then refused
+            for row, tensor in enumerate(self._tensors):
+                # A view: copying all tensors costs as much as running half of a small network. It must be gone before
+                # the next run, which the interpreter checks.
+                if not self._count(row, self._interpreter.tensor(tensor)().reshape(-1)):
+                    return row
         return None
 
     def _count(self, row: int, values: NDArray[np.float32]) -> bool:

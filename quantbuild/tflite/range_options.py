@@ -92,8 +92,7 @@ def canonical(choice: Choice) -> Choice:
     A method that has no options is its name alone.
     """
     method = normalize(choice)
-    name: Name = method.__struct_config__.tag
-    return method if method.__struct_fields__ else name
+    return method if method.__struct_fields__ else msgspec.convert(method.__struct_config__.tag, Name)
 
 
 def normalize(choice: Choice) -> Method:
