@@ -154,3 +154,15 @@ def test_every_option_is_documented_in_the_schema():
 def test_the_options_are_read_without_numpy():
     code = "import sys, quantbuild.tflite.range_options; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_method_is_in_the_docs_with_its_options_and_their_defaults():
+    document = (Path(__file__).parents[2] / "docs/manifest.md").read_text(encoding="utf-8")
+    section = document.partition("#### `ranges` of `int8`")[2].partition("\n### ")[0]
+    rows = {line.split("|")[1].strip(): line.split("|")[2] for line in section.splitlines() if line.startswith("| `")}
+    assert set(rows) == {f"`{name}`" for name in get_args(Name)}
+    for kind in get_args(range_options.Table):
+        options = rows[f"`{kind.__struct_config__.tag}`"]
+        expected = [f"`{field.name} = {field.default}`" for field in msgspec.structs.fields(kind)]
+        assert [option for option in expected if option not in options] == []
+        assert expected or not options.strip()
