@@ -51,7 +51,7 @@ def run(job: Job) -> dict[str, Any]:
             fed = feed(index, samples[index])
             if observer is not None:
                 observer.add_held_back(index, fed)
-        result = calibration.calibrate(model, _feeds(seen, samples, indices), kind=job.parameters["statistics"])
+        result = calibration.calibrate(model, feeds(seen, samples, indices), kind=job.parameters["statistics"])
     except feeding.SampleError as error:
         raise StepError(f"{dataset}: {error}") from error
     found = [] if observer is None else _lint(job, parsed, observer, result.statistics, samples.labels)
@@ -86,7 +86,7 @@ def _lint(
     return found
 
 
-def _feeds(feed: Any, samples: Samples, indices: list[int]) -> Iterator[tuple[int, Feed]]:
+def feeds(feed: Any, samples: Samples, indices: list[int]) -> Iterator[tuple[int, Feed]]:
     """One sample after the other, so that no more than a few are in memory."""
     for done, index in enumerate(indices):
         progress(done, len(indices))

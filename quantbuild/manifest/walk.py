@@ -14,7 +14,7 @@ from msgspec import Struct, structs
 
 from quantbuild.manifest.definitions import GIVEN
 from quantbuild.manifest.locate import KeyPath
-from quantbuild.manifest.problems import Problem, kind_of, leaves, nearest, quoted, unknown_key
+from quantbuild.manifest.problems import Problem, kind_of, leaves, nearest, quoted, unknown, unknown_key
 from quantbuild.manifest.words import accepted_kinds, type_words
 
 Definition = TypeVar("Definition", bound=Struct)
@@ -71,7 +71,8 @@ def _walk_table(
 ) -> None:
     before = len(problems)
     fields = {key.encode_name: key for key in structs.fields(definition) if key.name not in hidden}
-    problems.extend(Problem((*path, key), unknown_key(key, {*fields, *beside})) for key in table if key not in fields)
+    own = {*fields, _tag(definition) or ""} - {""}
+    problems.extend(Problem((*path, key), unknown_key(key, {*own, *beside})) for key in table if key not in own)
     for key, field in fields.items():
         if key in skip:
             continue
@@ -89,7 +90,7 @@ def walk_value(value: Any, expected: Any, path: KeyPath, problems: list[Problem]
     if _converts(value, expected):
         return
     before = len(problems)
-    inner = _container_for(value, expected)
+    inner = _container_for(value, expected) or _tagged_for(value, expected, path, problems)
     if inner is not None and isinstance(value, dict):
         if isinstance(inner, type) and issubclass(inner, Struct):
             _walk_table(value, inner, path, problems, message=_message(value, inner))
@@ -119,6 +120,25 @@ def _container_for(value: Any, expected: Any) -> Any | None:
     """Return the one table or list type in `expected` that can hold `value`, without annotations."""
     candidates = [kind for kind in _members(expected) if _holds(kind, value)]
     return candidates[0] if len(candidates) == 1 else None
+
+
+def _tagged_for(value: Any, expected: Any, path: KeyPath, problems: list[Problem]) -> type[Struct] | None:
+    """Return the one of several tables that `value`'s tag names; note a tag that is missing or names none."""
+    tables = {member.__struct_config__.tag: member for member in _members(expected) if _tag(member)}
+    if not isinstance(value, dict) or len(tables) < 2:
+        return None
+    key = _tag(next(iter(tables.values()))) or ""
+    named = value.get(key)
+    if not isinstance(named, str):
+        problems.append(Problem(path, f"names no {key}; add {key}, one of {', '.join(sorted(tables))}"))
+    elif named not in tables:
+        problems.append(Problem((*path, key), unknown(key, named, tables)))
+    return tables.get(named)
+
+
+def _tag(kind: Any) -> str | None:
+    """Return the key that tells a table from the others that may stand in its place."""
+    return kind.__struct_config__.tag_field if isinstance(kind, type) and issubclass(kind, Struct) else None
 
 
 def _members(expected: Any) -> list[Any]:

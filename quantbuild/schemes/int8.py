@@ -10,16 +10,15 @@ import msgspec
 from quantbuild.errors import StepError
 from quantbuild.nodes import patterns
 from quantbuild.step import Job
+from quantbuild.tflite import range_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Mapping
 
-    from numpy.typing import NDArray
-
-    from quantbuild.tflite.conversion import Prepared
     from quantbuild.tflite.graph import ModelT
     from quantbuild.tflite.kept import Kept
     from quantbuild.tflite.ranges import Ranges
+    from quantbuild.tflite.statistics_file import Statistics
 
 TOOLS: tuple[str, ...] = ("tensorflow", "keras", "litert-quantizer", "ai-edge-litert", "flatbuffers", "numpy")
 WORKER = "tensorflow"
@@ -30,8 +29,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     io: Literal["int8", "uint8", "float32"] = "float32"
     """What the model's float inputs and outputs become."""
-    ranges: Literal["minmax", "sample_mean"] = "minmax"
+    ranges: range_options.AutoChoice = "auto"
     """How activation ranges follow from the calibration samples; engine "tflite" knows its own only."""
+    bias_correction: bool | None = None
+    """Whether biases make up for what rounding the weights takes from the mean result; absent: tried where ranges are
+    "auto", else no."""
+    equalize: bool = False
+    """Whether channels are scaled between layers beforehand, so that one step per tensor suits them all."""
     engine: Literal["quantbuild", "tflite"] = "quantbuild"
     """The plain converter, calibrating anew: the reference to compare with."""
     keep_float: tuple[str, ...] = ()
@@ -42,11 +46,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """One scale for all of a weight, not one a channel: for hardware that knows no other."""
 
     def __post_init__(self) -> None:
-        """Refuse what the plain converter does not know, and patterns that are badly written."""
+        """Bring ranges into their one normal form; refuse what the plain converter does not know and bad patterns."""
+        msgspec.structs.force_setattr(self, "ranges", range_options.canonical_auto(self.ranges))
         if self.engine == "tflite":
-            if self.ranges != "minmax":
+            if self.ranges not in ("auto", "minmax"):
                 raise ValueError('ranges: engine = "tflite" takes its own minima and maxima; remove one of the two')
-            for key in ("keep_float", "keep_int16", "per_tensor_weights"):
+            for key in ("bias_correction", "equalize", "keep_float", "keep_int16", "per_tensor_weights"):
                 if getattr(self, key):
                     raise ValueError(f'{key}: engine = "tflite" is the plain converter; remove one of the two')
         patterns.check("keep_float", self.keep_float)
@@ -60,7 +65,19 @@ def worker(options: Mapping[str, Any]) -> str:
 
 def needs(options: Options) -> frozenset[str]:
     """Return which inputs it needs beside the float model."""
-    return frozenset({"samples", "source"}) if options.engine == "tflite" else frozenset({"statistics"})
+    if options.engine == "tflite":
+        return frozenset({"samples", "source"})
+    needed = {"statistics"}
+    if range_options.is_auto(options.ranges):
+        needed.add("selection")
+    if options.equalize or range_options.needs_histograms(options.ranges):
+        needed.add("calibration")
+    return frozenset(needed)
+
+
+def driver(options: Options) -> str | None:
+    """Return the driver that makes it out of other steps; None where one step does."""
+    return "auto" if needs(options) & {"selection", "calibration"} else None
 
 
 def quantize(job: Job, options: Options) -> dict[str, Any]:
@@ -68,9 +85,13 @@ def quantize(job: Job, options: Options) -> dict[str, Any]:
 
     Raises StepError where an input or output cannot become what ``io`` asks for.
     """
+    from quantbuild.schemes import plain_converter
     from quantbuild.tflite import describe
 
-    data, done = _by_converter(job, options) if options.engine == "tflite" else _by_ranges(job, options)
+    if options.engine == "tflite":
+        data, done = plain_converter.quantize(job, options.io)
+    else:
+        data, done = _by_ranges(job, options)
     model = describe.read(data)
     _check_io(model, options.io)
     Path(job.outputs["model"]).write_bytes(data)
@@ -79,24 +100,41 @@ def quantize(job: Job, options: Options) -> dict[str, Any]:
 
 def _by_ranges(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
     """Quantize with the ranges of the calibrate step written into the float model."""
-    from quantbuild.tflite import describe, kept, ranges, statistics_file
+    from quantbuild.tflite import describe, histograms_file, kept, ranges, statistics_file
 
     model = describe.read(Path(job.inputs["model"]).read_bytes())
     statistics = statistics_file.read(Path(job.inputs["statistics"]))
-    chosen = ranges.choose(model, statistics, options.ranges)
+    histograms = histograms_file.read(Path(job.inputs["histograms"])) if "histograms" in job.inputs else None
+    method = range_options.settled(options.ranges)
+    chosen = ranges.choose(model, statistics, method, histograms)
+    clipping = ranges.clipping(statistics, chosen)
     keeping = kept.choose(model, options.keep_float, options.keep_int16)
+    corrected = _correct(model, statistics, keeping, options) if options.bias_correction else None
     run = _by_litert_quantizer if keeping.int16 else _by_mlir_quantize
     data, done = run(model, chosen, keeping, options)
     return data, {
-        "ranges": options.ranges,
+        "ranges": range_options.words(method),
         "ranged_tensors": len(chosen),
-        "clipped_tensors": _clipped(model, options, chosen),
+        "clipped_tensors": clipping.tensors,
+        "most_clipped": None if clipping.most is None else {"tensor": clipping.most, "kept": clipping.kept},
+        "bias_correction": corrected,
         **done,
     }
 
 
+def _correct(model: ModelT, statistics: Statistics, keeping: Kept, options: Options) -> dict[str, Any]:
+    """Correct the biases of `model`, which is changed, and return what was done."""
+    from quantbuild.tflite import bias_correction
+
+    skip = frozenset(node.name for node in keeping.float32)
+    per_channel = not options.per_tensor_weights
+    found = bias_correction.corrections(model, statistics, skip=skip, per_channel=per_channel)
+    return bias_correction.apply(model, found)
+
+
 def _by_mlir_quantize(model: ModelT, chosen: Ranges, keeping: Kept, options: Options) -> tuple[bytes, dict[str, Any]]:
     """Quantize with TensorFlow, which has the most int8 kernels. Changes `model`."""
+    from quantbuild.schemes import plain_converter
     from quantbuild.tflite import capabilities, denylist, graph, kept, ranges
 
     mlir_quantize = capabilities.mlir_quantize()
@@ -106,7 +144,7 @@ def _by_mlir_quantize(model: ModelT, chosen: Ranges, keeping: Kept, options: Opt
     marks = denylist.mark(model, keeping.float32)
     kind = tf.dtypes.as_dtype(options.io)
     # fully_quantize stays False: True makes inputs and outputs int8 whatever the two types say.
-    data = _converted(
+    data = plain_converter.converted(
         lambda: mlir_quantize(
             graph.write(model),
             disable_per_channel=options.per_tensor_weights,
@@ -119,9 +157,9 @@ def _by_mlir_quantize(model: ModelT, chosen: Ranges, keeping: Kept, options: Opt
     if not marks:
         return data, {"kept_float": []}
     quantized = graph.read(data)
-    done = kept.in_float(quantized, keeping.float32, denylist.operators(quantized, marks))
+    there = kept.prove_float(quantized, keeping.float32, denylist.operators(quantized, marks))
     denylist.unmark(quantized, marks)
-    return graph.write(quantized), done
+    return graph.write(quantized), {"kept_float": kept.told(there)}
 
 
 def _by_litert_quantizer(
@@ -141,87 +179,10 @@ def _by_litert_quantizer(
     int16, instead = kept.with_int16(done.model, keeping.int16, done.operators)
     return graph.write(done.model), {
         "quantizer": "litert-quantizer",
-        **kept.in_float(done.model, keeping.float32, done.operators),
+        "kept_float": kept.told(kept.prove_float(done.model, keeping.float32, done.operators)),
         "kept_int16": kept.told(int16),
-        **({"float_instead_of_int16": kept.told(instead)} if instead else {}),
+        "float_instead_of_int16": kept.told(instead),
     }
-
-
-def _clipped(model: ModelT, options: Options, chosen: dict[int, tuple[float, float]]) -> int:
-    from quantbuild.tflite import ranges
-
-    return 0 if options.ranges == "minmax" else len(set(chosen) - ranges.never_clipped(model))
-
-
-def _by_converter(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
-    """Quantize as TensorFlow documents it: from the source model, with a representative dataset."""
-    import tensorflow as tf
-
-    from quantbuild.tflite import conversion
-
-    prepared = _prepare(job)
-    count, feed = _representative(job, prepared.traced)
-    converter = prepared.converter
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = feed
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = converter.inference_output_type = tf.dtypes.as_dtype(options.io)
-    data = conversion.finish(prepared, _converted(converter.convert))
-    return data, {"ranges": "tflite", "samples": count}
-
-
-def _prepare(job: Job) -> Prepared:
-    """Return the conversion of the model's source, not yet run."""
-    import importlib
-
-    how = job.parameters["source"]
-    source = importlib.import_module(f"quantbuild.sources.{how['source']}")
-    prepare = getattr(source, "prepare", None)
-    if prepare is None:
-        raise StepError(
-            f'engine = "tflite" converts from a TensorFlow or Keras model, not source = "{how["source"]}"; '
-            'use engine = "quantbuild"'
-        )
-    prepared: Prepared = prepare(msgspec.structs.replace(job, parameters=how, inputs={"model": job.inputs["source"]}))
-    return prepared
-
-
-def _representative(job: Job, traced: Mapping[str, str]) -> tuple[int, Callable[[], Iterator[dict[str, NDArray[Any]]]]]:
-    """Return the count of samples and a generator function over them, those held back left out."""
-    from quantbuild.datasets import samples as datasets
-    from quantbuild.tflite import describe, feeding, graph
-
-    found, indices = datasets.load(job.parameters["dataset"], Path(job.root))
-    held = job.parameters.get("hold_back")
-    if held is not None:
-        indices, _ = datasets.hold_back(indices, found.labels, held["fraction"], held["seed"])
-    model = describe.read(Path(job.inputs["model"]).read_bytes())
-    names, _ = graph.signature_maps(model)
-    # The calibrate step's own checks: the converter takes a missing batch axis and NaN silently.
-    encode = feeding.feeder(model)
-
-    def feed() -> Iterator[dict[str, NDArray[Any]]]:
-        for index in indices:
-            try:
-                arrays = encode(index, found[index])
-            except feeding.SampleError as error:
-                raise StepError(f"{datasets.place(job.parameters['dataset'])}: {error}") from error
-            yield {traced[name]: arrays[tensor] for name, tensor in names.items()}
-
-    return len(indices), feed
-
-
-def _converted(convert: Callable[[], bytes]) -> bytes:
-    """Run the converter and turn its own errors, which are about the model, into ours."""
-    from quantbuild.tflite import capabilities
-    from quantbuild.tflite.conversion import first_line
-
-    try:
-        return bytes(convert())
-    except (capabilities.converter_error(), RuntimeError, ValueError) as error:
-        raise StepError(
-            f"TensorFlow cannot quantize the model to int8: {first_line(error)}; try float16 or dynamic"
-        ) from error
 
 
 def _check_io(model: ModelT, io: str) -> None:

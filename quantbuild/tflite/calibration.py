@@ -7,13 +7,9 @@ after an in-place ADD or MUL has overwritten them (tensorflow#127842), and costs
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from queue import SimpleQueue
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -23,13 +19,11 @@ from quantbuild.errors import StepError
 from quantbuild.tflite import graph, instrumentation
 from quantbuild.tflite.feeding import Feed, SampleError
 from quantbuild.tflite.instrumentation import Instrumented, Kind, Layout
-from quantbuild.tflite.readers import AllTensors, InGraph, Reader, Reading
+from quantbuild.tflite.readers import AllTensors, InGraph, Reading
 from quantbuild.tflite.statistics_file import Statistics
+from quantbuild.tflite.streaming import first_line, read_in_order, usable_interpreters
 
 Route: TypeAlias = Literal["in-graph", "all-tensors"]
-
-STATEFUL = frozenset({"ASSIGN_VARIABLE", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"})
-"""Ops whose result depends on earlier runs of the same interpreter, and cannot be reset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,12 +47,12 @@ def calibrate(
     measured = instrumentation.layout(parsed)
     if not measured.tensors:
         raise StepError("model: has no float32 activation to calibrate; give a float32 model")
-    workers = 1 if _is_stateful(parsed) else interpreters or _usable_cores()
+    workers = usable_interpreters(parsed, interpreters)
     edited, reason = _edit(parsed, measured, kind)
     exact = cache(lambda: AllTensors(model, measured, kind))
     make = (lambda: AllTensors(model, measured, kind)) if edited is None else (lambda: InGraph(edited))
     totals = _Totals(measured, kind)
-    for number, feed, reading in _read_in_order(make, samples, workers):
+    for number, feed, reading in read_in_order(make, samples, workers):
         # Moments of finite values can overflow float32, so what is not finite is looked at again.
         totals.add(number, reading if reading.is_finite() else _checked(exact(), number, feed, measured))
     route: Route = "all-tensors" if edited is None else "in-graph"
@@ -88,7 +82,7 @@ def _refusal(edited: Instrumented, measured: Layout, zeros: Feed) -> str | None:
     try:
         reading = InGraph(edited).read(zeros)
     except (RuntimeError, ValueError, StepError) as error:
-        return f"the runtime refuses the edited graph ({_first_line(error)})"
+        return f"the runtime refuses the edited graph ({first_line(error)})"
     means = len(reading.means) if reading.means is not None else None
     if len(reading.minima) != len(measured.tensors) or means not in {None, sum(measured.channels)}:
         return "the edited graph gives results of another size than its tensors have"
@@ -131,40 +125,6 @@ class _Totals:
         )
 
 
-def _read_in_order(
-    make: Callable[[], Reader], samples: Iterable[tuple[int, Feed]], workers: int
-) -> Iterable[tuple[int, Feed, Reading]]:
-    """Give readings in the samples' order, with a few samples per interpreter in memory at a time.
-
-    Invoke and the copies release the GIL, so threads run side by side. Interpreters are opened as
-    samples come, for a set smaller than the machine.
-    """
-    idle: SimpleQueue[Reader] = SimpleQueue()
-    opened = 0
-    pending: deque[tuple[int, Feed, Future[Reading]]] = deque()
-    with ThreadPoolExecutor(workers) as pool:
-        for number, feed in samples:
-            if opened < workers:
-                idle.put(make())
-                opened += 1
-            pending.append((number, feed, pool.submit(_read_one, idle, number, feed)))
-            if len(pending) > 2 * workers:
-                first, its_feed, future = pending.popleft()
-                yield first, its_feed, future.result()
-        for number, feed, future in pending:
-            yield number, feed, future.result()
-
-
-def _read_one(idle: SimpleQueue[Reader], number: int, feed: Feed) -> Reading:
-    reader = idle.get()
-    try:
-        return reader.read(feed)
-    except (RuntimeError, ValueError) as error:
-        raise SampleError(f"sample {number}: the model cannot run it ({_first_line(error)}); see the log") from error
-    finally:
-        idle.put(reader)
-
-
 def _checked(exact: AllTensors, number: int, feed: Feed, measured: Layout) -> Reading:
     """Read one sample again in float64; raise SampleError for the first tensor that is not finite."""
     for value, name in zip(exact.values(feed), measured.names, strict=True):
@@ -176,15 +136,3 @@ def _checked(exact: AllTensors, number: int, feed: Feed, measured: Layout) -> Re
                 "correct the sample or the model, or leave the sample out"
             )
     return exact.read(feed)
-
-
-def _is_stateful(model: graph.ModelT) -> bool:
-    return any(STATEFUL & set(graph.op_names(model, each)) for each in model.subgraphs)
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +33,6 @@ class Reading:
         return all(bool(np.isfinite(part).all()) for part in parts if part is not None)
 
 
-class Reader(Protocol):
-    """One interpreter: runs a sample and reads its statistics. Not to be shared by threads."""
-
-    def read(self, feed: Feed) -> Reading:
-        """Raise RuntimeError when the interpreter cannot run the sample."""
-        ...
-
-
 class InGraph:
     """Runs an instrumented graph under XNNPACK."""
 
@@ -50,7 +42,7 @@ class InGraph:
 
     def read(self, feed: Feed) -> Reading:
         """Copy the packed results; float32."""
-        _run(self._interpreter, feed)
+        run_sample(self._interpreter, feed)
         get, edited = self._interpreter.get_tensor, self._edited
         return Reading(
             minima=get(edited.minima),
@@ -71,7 +63,7 @@ class AllTensors:
 
     def values(self, feed: Feed) -> Iterator[NDArray[np.float32]]:
         """Run a sample and give each measured tensor as [-1, its channels]; one without elements as zeros."""
-        _run(self._interpreter, feed)
+        run_sample(self._interpreter, feed)
         for tensor, channels in zip(self._measured.tensors, self._measured.channels, strict=True):
             value = self._interpreter.get_tensor(tensor)
             yield value.reshape(-1, channels) if value.size else np.zeros((1, channels), np.float32)
@@ -93,7 +85,7 @@ class AllTensors:
         )
 
 
-def _run(interpreter: Any, feed: Feed) -> None:
+def run_sample(interpreter: Any, feed: Feed) -> None:
     """Run one sample from the initial state: an LSTM's state must not leak from the sample before."""
     interpreter.reset_all_variables()
     for tensor, value in feed.items():

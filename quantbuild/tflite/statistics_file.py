@@ -41,15 +41,6 @@ class Statistics:
         """Return (low, high), each [T]: the extremes over all samples."""
         return self.sample_min.min(axis=0), self.sample_max.max(axis=0)
 
-    def sample_mean(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return (low, high), each [T]: the means of the samples' own minima and maxima.
-
-        Clips what only a few samples reach. Never to be used for graph outputs or small tensors.
-        """
-        low = self.sample_min.mean(axis=0, dtype=np.float64)
-        high = self.sample_max.mean(axis=0, dtype=np.float64)
-        return low.astype(np.float32), high.astype(np.float32)
-
     def rows(self) -> dict[int, int]:
         """Return tensor index → row."""
         return {int(tensor): row for row, tensor in enumerate(self.tensor_indices)}

@@ -115,12 +115,8 @@ def test_the_file_reads_back_as_written(models: Path, images: list[np.ndarray], 
     assert again.tensor_names == statistics.tensor_names
     assert np.array_equal(again.channel_mean, statistics.channel_mean)
     low, high = again.minmax()
-    mean_low, mean_high = again.sample_mean()
     assert np.array_equal(low, statistics.sample_min.min(axis=0))
-    assert (low <= mean_low).all()
-    assert (mean_low <= mean_high).all()
-    assert (mean_high <= high).all()
-    assert mean_low.dtype == np.float32
+    assert np.array_equal(high, statistics.sample_max.max(axis=0))
 
 
 def test_a_damaged_statistics_file_is_refused(tmp_path: Path) -> None:
