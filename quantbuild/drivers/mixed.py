@@ -21,6 +21,7 @@ from quantbuild.drivers.search import Budget, Judged, Units, pareto, pruned, sho
 from quantbuild.drivers.trials import Trials
 from quantbuild.errors import StepError
 from quantbuild.outcome import Outcome
+from quantbuild.schemes import int8
 from quantbuild.step import Input, Step
 
 MOST_CONFIRMATIONS = 3
@@ -98,7 +99,7 @@ class _Search:
         return best
 
     def _best_of(self, *, equalize: bool) -> auto.Tried:
-        options = {"io": self._options["io"], "ranges": auto.AUTO, "bias_correction": None, "equalize": equalize}
+        options = msgspec.to_builtins(int8.Options(io=self._options["io"], equalize=equalize))
         try:
             inputs = auto.prepared(self._step, self._trials, options)
         except StepError:
@@ -199,7 +200,8 @@ class _Search:
             "verdict": verdict,
             "trials_left": budget.left,
         }
-        return Driven(files=dict(chosen.trial.outputs), values={**result.values, "search": told})
+        values = {**result.values, "scheme": self._step.parameters["scheme"], "search": told}
+        return Driven(files=dict(chosen.trial.outputs), values=values)
 
     def _winner(self, budget: Budget) -> tuple[Units, str]:
         """Return the confirmed artifact; else the best that was found, with the verdict that it has."""

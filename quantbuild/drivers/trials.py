@@ -42,7 +42,7 @@ class Trials:
             action="equalize",
             parameters={},
             inputs={role: self._step.inputs[role] for role in ("model", "statistics")},
-            outputs={"model": f"{folder}/model.tflite", "equalization": f"{folder}/equalization.json"},
+            outputs={"model": f"{folder}/model.tflite", "report": f"{folder}/equalization.json"},
             tools=("ai-edge-litert", "flatbuffers", "numpy"),
         )
         made(self._make([equalize])[0])
@@ -133,15 +133,20 @@ class Trials:
         )
 
     def ranking(self, inputs: Mapping[str, Input], options: Mapping[str, Any], label: str) -> Step:
-        """Return the step that ranks the activations of ``inputs["model"]`` by the noise that int8 adds to them."""
-        folder = self._folder(f"ranking-{label}")
-        return Step(
+        """Return the step that ranks the activations of ``inputs["model"]`` by what int8 does to each alone."""
+        selection = self._step.parameters["selection"]
+        like = self._selected(f"ranking-{label}", inputs)
+        return msgspec.structs.replace(
+            like,
             id=f"rank:{self._model}/{label}",
             action="rank",
-            parameters={"options": dict(options)},
-            inputs=dict(inputs),
-            outputs={"ranking": f"{folder}/ranking.json"},
-            tools=("ai-edge-litert", "flatbuffers", "numpy"),
+            parameters={
+                "options": dict(options),
+                "dataset": selection["dataset"],
+                "hold_back": selection.get("hold_back"),
+            },
+            inputs={**inputs, **self._files("selection")},
+            outputs={"ranking": f"{self._folder(f'ranking-{label}')}/ranking.json"},
         )
 
     def _selected(self, name: str, inputs: Mapping[str, Input]) -> Step:

@@ -43,7 +43,7 @@ def json_schema(plugins: Plugins | None = None) -> Schema:
     model["properties"]["source"] = {**model["properties"]["source"], "enum": sorted(found.sources)}
     model["properties"]["variant"] = _by_name("variant", "The variants, by name.")
     definitions["model"] = model
-    return {
+    schema = {
         "$schema": DRAFT,
         "title": "quantbuild manifest",
         "type": "object",
@@ -58,6 +58,8 @@ def json_schema(plugins: Plugins | None = None) -> Schema:
         "additionalProperties": False,
         "$defs": dict(sorted(definitions.items())),
     }
+    as_json: Schema = msgspec.json.decode(msgspec.json.encode(schema))  # defaults may hold tuples
+    return as_json
 
 
 def _by_name(definition: str, description: str) -> Schema:

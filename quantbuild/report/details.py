@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantbuild import units
-from quantbuild.report import contents, wording
+from quantbuild.report import contents, search, wording
+from quantbuild.report.search import Search
 from quantbuild.report.wording import Mark
 
 Json = Mapping[str, Any]
@@ -37,7 +38,7 @@ class Detail:
     ops: tuple[tuple[str, str], ...] | None
     float_ops: tuple[str, ...]
     float_ops_text: str
-    trials: tuple[str, ...]
+    search: Search | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ def detail(model: Json, variant: Json) -> Detail:
         ops=contents.ops(artifact),
         float_ops=tuple(_float_op(op) for op in listed),
         float_ops_text=_float_ops_text(variant, float_ops),
-        trials=_trials(variant["search"]),
+        search=search.view(model["metric"], variant["search"]),
     )
 
 
@@ -103,7 +104,7 @@ def _facts(variant: Json, artifact: Json) -> Facts:
 
 def _nodes(kept: list[Json]) -> str:
     """Return operations as a reader knows them, by layer where they have one."""
-    shown = [f"{node['op']} {node['layer'] or _short(node['name'])}" for node in kept[:FLOAT_OPS_SHOWN]]
+    shown = [f"{node['op']} {node['layer'] or contents.short(node['name'])}" for node in kept[:FLOAT_OPS_SHOWN]]
     more = len(kept) - len(shown)
     return ", ".join([*shown, f"and {units.count(more)} more"] if more else shown)
 
@@ -137,13 +138,6 @@ def _float_ops_text(variant: Json, float_ops: list[Json] | None) -> str:
 def _float_op(found: Json) -> str:
     text = f"{found['op']} {contents.short(found['name'])}"
     return f"{text} (in {found['subgraph']})" if found.get("subgraph") else text
-
-
-def _trials(search: Json | None) -> tuple[str, ...]:
-    if search is None:
-        return ()
-    trials = [text_of(trial) for trial in search["trials"]]
-    return (*trials, f"chosen: {text_of(search['chosen'])}", f"confirmations: {text_of(search['confirmations'])}")
 
 
 def places(model: Json) -> tuple[Place, ...]:

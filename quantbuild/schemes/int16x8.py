@@ -40,7 +40,9 @@ def quantize(job: Job, options: Options) -> dict[str, Any]:
 
     data = Path(job.inputs["model"]).read_bytes()
     model = describe.read(data)
-    chosen = ranges.choose(model, statistics_file.read(Path(job.inputs["statistics"])), options.ranges)
+    chosen = ranges.choose(
+        model, statistics_file.read(Path(job.inputs["statistics"])), options.ranges, activations="int16"
+    )
     keeping = kept.choose(model, options.keep_float)
     done = static_integer.quantize(
         data,

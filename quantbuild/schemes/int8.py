@@ -157,9 +157,9 @@ def _by_mlir_quantize(model: ModelT, chosen: Ranges, keeping: Kept, options: Opt
     if not marks:
         return data, {"kept_float": []}
     quantized = graph.read(data)
-    there = kept.prove_float(quantized, keeping.float32, denylist.operators(quantized, marks))
+    done = kept.in_float(quantized, keeping.float32, denylist.operators(quantized, marks))
     denylist.unmark(quantized, marks)
-    return graph.write(quantized), {"kept_float": kept.told(there)}
+    return graph.write(quantized), done
 
 
 def _by_litert_quantizer(
@@ -179,9 +179,9 @@ def _by_litert_quantizer(
     int16, instead = kept.with_int16(done.model, keeping.int16, done.operators)
     return graph.write(done.model), {
         "quantizer": "litert-quantizer",
-        "kept_float": kept.told(kept.prove_float(done.model, keeping.float32, done.operators)),
+        **kept.in_float(done.model, keeping.float32, done.operators),
         "kept_int16": kept.told(int16),
-        "float_instead_of_int16": kept.told(instead),
+        **({"float_instead_of_int16": kept.told(instead)} if instead else {}),
     }
 
 
