@@ -21,15 +21,6 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     the evaluation set at most three times."""
     trials: Annotated[int, Meta(ge=1)] = 16
     """Artifacts that may be made and judged; known ones cost nothing."""
-    objective: Literal["size", "latency"] = "size"
-    """What is least among the artifacts that meet the limit."""
-    device: str | None = None
-    """Where latency is measured."""
-
-    def __post_init__(self) -> None:
-        """Refuse an objective that cannot be measured."""
-        if self.objective == "latency" and self.device is None:
-            raise ValueError('device: objective = "latency" is measured on a device; name one')
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

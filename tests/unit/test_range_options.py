@@ -85,10 +85,10 @@ def test_a_worker_reads_back_what_was_planned(name):
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        ('"percentil"', "ranges", 'unknown value "percentil"; did you mean "percentile"? write "minmax", '),
+        ('"percentil"', "ranges", 'unknown value "percentil"; did you mean "percentile"? write "auto", "minmax", '),
         ("3", "ranges", "3 is a whole number; write "),
         ('{ method = "percentil" }', "ranges.method", 'unknown method "percentil"; did you mean "percentile"?'),
-        ("{ percentile = 99 }", "ranges", "names no method; add method, one of kl, median, "),
+        ("{ percentile = 99 }", "ranges", "names no method; add method, one of auto, kl, median, "),
         ('{ method = "percentile", percentile = 200 }', "ranges.percentile", "write a number above 50 and at most 100"),
         ('{ method = "percentile", percentil = 99 }', "ranges.percentil", 'did you mean "percentile"?'),
         ('{ method = "kl", bins = 100 }', "ranges.bins", "100 is not allowed; write 512, 1024 or 2048"),
@@ -124,7 +124,7 @@ def test_the_schema_agrees(text, valid):
 def test_a_second_pass_is_asked_for_only_by_what_reads_histograms(name):
     expected = name in {"percentile", "mse", "kl"}
     assert range_options.needs_histograms(name) is expected
-    assert ("histograms" in needs(Options(ranges=name))) is expected
+    assert ("calibration" in needs(Options(ranges=name))) is expected
     assert "statistics" in needs(Options(ranges=name))
     assert not range_options.needs_histograms(Percentile(percentile=100))
 
