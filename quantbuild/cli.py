@@ -165,7 +165,7 @@ def explain_command(options: argparse.Namespace) -> int:
         print(f"{options.step}: up to date")
         return EXIT_DONE
     for reason in reasons:
-        print(f"{options.step}: {reason.text()}")
+        print(f"{options.step}: {reason.explained()}")
     if NEVER_BUILT in reasons:
         print(f"{options.step}: run `doit {options.step}` to build it")
     return EXIT_DONE
