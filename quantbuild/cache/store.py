@@ -14,6 +14,7 @@ from quantbuild.cache import action_result
 from quantbuild.cache.local import LocalCache
 from quantbuild.cache.remote import RemoteCache
 from quantbuild.digests import Digest, sha256_of_bytes
+from quantbuild.user_folder import user_folder
 
 ENTRY_SCHEMA = 1
 ENTRY_NAME = "quantbuild-result.json"
@@ -135,5 +136,4 @@ def local_folder(root: Path, directory: str | None) -> Path:
     """Return the local level's folder: as set, relative to the root, or below the user's cache folder (XDG)."""
     if directory is not None:
         return root / Path(directory).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "quantbuild"
+    return user_folder()
