@@ -243,7 +243,12 @@ def dist_step(
     return Step(
         id="dist",
         action="dist",
-        parameters={"artifacts": artifacts, "ship": ship, "tools": dict(sorted(tools.items()))},
+        parameters={
+            "artifacts": artifacts,
+            "ship": ship,
+            "tools": dict(sorted(tools.items())),
+            "manifests": sorted(workspace.files),  # by name: the depfile lists them
+        },
         inputs=inputs,
         outputs={"lock": "dist/quantbuild.lock.json"},
         tolerant=True,
