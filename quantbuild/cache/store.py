@@ -87,7 +87,7 @@ class Cache:
         self.local.put_bytes(entry_digest.sha256, encoded)
         self.local.put_action(key, value)
         if share and self.remote is not None and self.remote.uploads:
-            sent = all(self.remote.put_file(digest.sha256, path) for path, digest in files.values())
+            sent = all(self.remote.put_file(digest, path) for path, digest in files.values())
             if sent and self.remote.put_bytes(entry_digest.sha256, encoded):
                 self.remote.put_action(key, value)
 
@@ -101,7 +101,7 @@ class Cache:
         files: dict[str, tuple[Path, Digest]] = {}
         for place, (role, digest) in enumerate(sorted(named.items())):
             target = scratch / f"restored.{place}"
-            if not self._fetch(digest.sha256, target, remote):
+            if not self._fetch(digest, target, remote):
                 return None
             files[role] = (target, digest)
         path, _ = files.pop(ENTRY_NAME)
@@ -111,13 +111,13 @@ class Cache:
             return None
         return Restored(entry=entry, files=files) if entry.schema == ENTRY_SCHEMA else None
 
-    def _fetch(self, sha256: str, target: Path, remote: RemoteCache | None) -> bool:
-        if self.local.fetch(sha256, target):
+    def _fetch(self, digest: Digest, target: Path, remote: RemoteCache | None) -> bool:
+        if self.local.fetch(digest.sha256, target):
             return True
-        if remote is None or not remote.fetch(sha256, target):
+        if remote is None or not remote.fetch(digest, target):
             return False
         with contextlib.suppress(OSError):  # a full or read-only local level: the blob is used all the same
-            self.local.put_file(sha256, target)
+            self.local.put_file(digest.sha256, target)
         return True
 
 
