@@ -70,7 +70,7 @@ def check_step(workspace: Workspace, outcomes: Outcomes) -> Step:
             "junit": f"{REPORT_FOLDER}/junit.xml",
             "sarif": f"{REPORT_FOLDER}/results.sarif",
         },
-        tools=("numpy",),
+        tools=("numpy", "scipy"),
         tolerant=True,
     )
 
