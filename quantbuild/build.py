@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,17 +20,27 @@ from quantbuild.code import CodeDigests
 from quantbuild.digests import Digest, Digests
 from quantbuild.errors import StepError
 from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
-from quantbuild.freshness import FORCED, FORGOTTEN, KEY_SCHEMA, Reason, key_of, why_not_fresh
+from quantbuild.freshness import (
+    FORCED,
+    FORGOTTEN,
+    KEY_SCHEMA,
+    InputChange,
+    Reason,
+    input_change,
+    key_of,
+    why_not_fresh,
+)
 from quantbuild.leftovers import STATE_FOLDER
 from quantbuild.machine import Machine, processors
 from quantbuild.manifest.definitions import Workspace
-from quantbuild.outcome import Outcome, Status
+from quantbuild.outcome import BLOCKED_BY, Outcome, Status
 from quantbuild.plan import plan, record_path
 from quantbuild.record import RECORD_SCHEMA, Failure, Record, Result, RunFacts, read_record, write_record
 from quantbuild.standing import RestsOn
 from quantbuild.step import Step, file_name
 from quantbuild.steps import plug_in
 from quantbuild.tools import cpu, versions
+from quantbuild.trees import Trees, file_changes, parse
 from quantbuild.watcher import Watcher
 from quantbuild.workers import Kind, WorkerPool
 
@@ -57,6 +68,7 @@ class Build:
         self.code = CodeDigests(self.root / STATE_FOLDER / "code.msgpack")
         self.machine = Machine(processors())
         self.pool = worker_pool(self.root, self.steps)
+        self.trees = Trees(self.root / STATE_FOLDER / "trees")
         self._told: set[str] = set()
         settings = workspace.cache
         self.cache = open_cache(self.root, settings.directory, settings.remote, upload=settings.upload, warn=self._warn)
@@ -111,7 +123,7 @@ class Build:
                 preimage = self.preimage(step)
                 key = key_of(preimage)
                 record = read_record(self.root / record_path(step))
-                reasons = why_not_fresh(key, preimage, record, self.digests.digest)
+                reasons = why_not_fresh(key, preimage, record, self.digests.digest, self.input_change(step))
         except (StepError, OSError) as error:
             return self._failure(step, error, pending=Pending({}, "", ()), log=None, seconds=0.0, began="")
         if reasons:
@@ -121,14 +133,30 @@ class Build:
         self.note_made(record.result)
         return Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons)
 
-    def preimage(self, step: Step) -> dict[str, Any]:
-        """Return what the step's key is the digest of.
+    def input_change(self, step: Step) -> InputChange:
+        """Return what says how an input of `step` changed: by its path, and of a folder file by file."""
+
+        def told(role: str, old: str | None, new: str | None) -> Iterable[Reason]:
+            given = step.inputs.get(role)
+            path = role if given is None else given.path
+            yield from input_change(path, old, new)
+            listing = self.digests.tree_listing(path) if given is not None and old is not None else None
+            before = self.trees.listing(old) if listing is not None and old is not None else None
+            if listing is not None and before is not None:
+                yield from file_changes(path, before, parse(listing))
+
+        return told
+
+    def preimage(self, step: Step, *, without: Collection[str] = ()) -> dict[str, Any]:
+        """Return what the step's key is the digest of, the inputs of the roles `without` left out.
 
         Raises:
             StepError: an input is missing.
         """
         inputs = {}
         for role, given in step.inputs.items():
+            if role in without:
+                continue
             sha256 = self._made.get(given.path) if given.step is not None else None
             if sha256 is None:
                 sha256 = self._digest_of_input(step, given.path).sha256
@@ -169,7 +197,7 @@ class Build:
         for needed in step.needs:
             outcome = self.outcomes.get(needed)
             if outcome is not None and not outcome.done:
-                return outcome.message if outcome.status == "blocked" else f"blocked by {needed}"
+                return outcome.message if outcome.status == "blocked" else f"{BLOCKED_BY}{needed}"
         return None
 
     def note_made(self, result: Result) -> None:
@@ -230,6 +258,7 @@ class Build:
                 )
                 if restored is None:
                     self._keep(step, result, reasons)
+            self._keep_trees(step, result)
             facts = RunFacts(started=began, seconds=round(clock.seconds, 3), reasons=reasons, worker=log)
             record = Record(schema=RECORD_SCHEMA, step=step.id, result=result, failure=None, run=facts)
             write_record(self.root / record_path(step), record)
@@ -245,6 +274,15 @@ class Build:
             self.execution.keep(step, result, reasons)
         except OSError as error:
             self._warn(f"cache: {_one_line(error)}; this build goes on without keeping results")
+
+    def _keep_trees(self, step: Step, result: Result) -> None:
+        """Keep what the folders among a step's inputs held, for whoever asks later what changed."""
+        for role, given in step.inputs.items():
+            listing = self.digests.tree_listing(given.path) if given.step is None else None
+            digest = self.digests.digest(given.path) if listing is not None else None
+            if listing is not None and digest is not None and digest.sha256 == result.preimage["inputs"][role]:
+                with contextlib.suppress(OSError):
+                    self.trees.keep(digest.sha256, listing)
 
     def _warn(self, text: str) -> None:
         if text not in self._told:

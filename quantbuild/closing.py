@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from quantbuild.manifest.definitions import Device, Gate, Model, Variant, Workspace
-from quantbuild.outcome import Outcomes, first_error, is_done
+from quantbuild.outcome import Outcomes, first_cause, first_error, is_done
 from quantbuild.plan import FLOAT32, artifact_path, artifact_step, description_path, devices_of, variant_names
 from quantbuild.step import Input, Step
 
@@ -43,16 +43,20 @@ def check_step(workspace: Workspace, outcomes: Outcomes) -> Step:
         variants = []
         for name in variant_names(model):
             inputs |= _evaluation_inputs(model, name, outcomes)
+            judged = _accuracy_steps(model, name)
             for device in devices_of(workspace, model):
-                if f"benchmark:{model.name}/{name}@{device.name}" in gated:
+                benchmark = f"benchmark:{model.name}/{name}@{device.name}"
+                if benchmark in gated:
                     inputs |= _benchmark_input(model, name, device, outcomes)
+                    judged += [benchmark] if device.required else []
             variant = model.variants.get(name)
             variants.append(
                 {
                     "name": name,
                     "scheme": variant.scheme if variant else FLOAT32,
                     "gate": _gate(variant.gate if variant else None),
-                    "error": first_error(outcomes, _accuracy_steps(model, name)),
+                    "error": first_error(outcomes, judged),
+                    "cause": first_cause(outcomes, judged),
                 }
             )
         models.append({"name": model.name, "metric": model.metric, "variants": variants})
@@ -66,7 +70,7 @@ def check_step(workspace: Workspace, outcomes: Outcomes) -> Step:
             "junit": f"{REPORT_FOLDER}/junit.xml",
             "sarif": f"{REPORT_FOLDER}/results.sarif",
         },
-        tools=("numpy",),
+        tools=("numpy", "scipy"),
         tolerant=True,
     )
 
@@ -239,7 +243,12 @@ def dist_step(
     return Step(
         id="dist",
         action="dist",
-        parameters={"artifacts": artifacts, "ship": ship, "tools": dict(sorted(tools.items()))},
+        parameters={
+            "artifacts": artifacts,
+            "ship": ship,
+            "tools": dict(sorted(tools.items())),
+            "manifests": sorted(workspace.files),  # by name: the depfile lists them
+        },
         inputs=inputs,
         outputs={"lock": "dist/quantbuild.lock.json"},
         tolerant=True,

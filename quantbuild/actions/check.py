@@ -89,6 +89,7 @@ def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any]) -> dict[s
         "accuracy": accuracy,
         "gates": [{**row, "fails": gates.fails(row, gate)} for row in rows],
         "error": variant["error"],
+        "cause": variant["cause"],
     }
 
 
@@ -144,7 +145,7 @@ def _cases(suite: Element, class_name: str, variant: dict[str, Any]) -> None:
 
     if variant["error"] is not None:
         case = ET.SubElement(suite, "testcase", classname=class_name, name="build")
-        ET.SubElement(case, "error", message=variant["error"])
+        ET.SubElement(case, "error", message=_error(variant)).text = _log(variant)
     for row in variant["gates"]:
         name = f"{row['name']}@{row['device']}" if row["device"] else row["name"]
         case = ET.SubElement(suite, "testcase", classname=class_name, name=name)
@@ -154,6 +155,17 @@ def _cases(suite: Element, class_name: str, variant: dict[str, Any]) -> None:
             ET.SubElement(case, "skipped", message=f"{row['verdict'].replace('_', ' ')}: {row['message']}")
 
 
+def _error(variant: dict[str, Any]) -> str:
+    """Return why a variant could not be made or judged; where a step before it failed, with what that one said."""
+    error, cause = variant["error"], variant["cause"]["message"]
+    return str(error) if cause in (None, error) else f"{error}: {cause}"
+
+
+def _log(variant: dict[str, Any]) -> str | None:
+    log = variant["cause"]["log"]
+    return f"step {variant['cause']['step']}; log: {log}" if log else f"step {variant['cause']['step']}"
+
+
 def _sarif(models: list[dict[str, Any]]) -> dict[str, Any]:
     """Return a SARIF 2.1.0 log (OASIS): a rule per gate, a result per gate not passed and per failed step."""
     results = []
@@ -161,7 +173,9 @@ def _sarif(models: list[dict[str, Any]]) -> dict[str, Any]:
         for variant in model["variants"]:
             place = f"{model['name']}/{variant['name']}"
             if variant["error"] is not None:
-                results.append(_result("step_failed", "error", place, variant["error"]))
+                failed = _result("step_failed", "error", place, _error(variant))
+                cause = variant["cause"]
+                results.append({**failed, "properties": {"step": cause["step"], "log": cause["log"]}})
             for row in variant["gates"]:
                 if row["fails"] or row["verdict"] == "undecided":
                     level = "error" if row["fails"] else "warning"

@@ -58,6 +58,8 @@ class Workspace:
             **{name: value for name, value in os.environ.items() if not name.startswith("QUANTBUILD_")},
             "QUANTBUILD_CACHE_DIR": str(root.parent / f"{root.name}-cache"),
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            # A home of the tests' own: no other build on this machine is waited for, or waits for these.
+            "XDG_CACHE_HOME": str(root.parent / "cache-home"),
         }
 
     def command(self, module: str, *arguments: str) -> list[str]:

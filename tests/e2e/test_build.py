@@ -293,7 +293,7 @@ def test_plan_explain_and_schema(built: Workspace) -> None:
     built.edit('scheme = "dynamic"', 'scheme = "float16"')
     explained = built.quantbuild("explain", "quantize:m/b")
     assert "option changed: scheme: dynamic → float16" in explained
-    assert "unknown until built: quantize:m/b" in built.quantbuild("explain", "evaluate:m/b")
+    assert "unknown until quantize:m/b is built" in built.quantbuild("explain", "evaluate:m/b")
     assert 'did you mean "quantize:m/a"?' in built.quantbuild("explain", "quantise:m/a", code=2)
     assert json.loads(built.quantbuild("schema"))["type"] == "object"
 

@@ -5,6 +5,8 @@ import os
 import time
 from pathlib import Path
 
+import pytest
+
 from quantbuild import digests as digests_module
 from quantbuild.digests import Digests
 
@@ -123,3 +125,12 @@ def test_what_the_build_put_in_place_is_not_hashed_again(tmp_path: Path) -> None
     cache.remember("a", hashlib.sha256(b"hello").hexdigest())
     cache.digest("a")
     assert cache.hashed_files == 0
+
+
+def test_a_file_name_that_is_no_utf8_is_refused_with_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    with pytest.raises(OSError, match="not UTF-8, rename it") as caught:
+        Digests(tmp_path, tmp_path / "cache").digest("photos")
+    assert caught.value.filename == "photos/\\udcff.png"
