@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import py_compile
 import time
 from pathlib import Path
 
@@ -123,3 +124,12 @@ def test_what_the_build_put_in_place_is_not_hashed_again(tmp_path: Path) -> None
     cache.remember("a", hashlib.sha256(b"hello").hexdigest())
     cache.digest("a")
     assert cache.hashed_files == 0
+
+
+def test_compiled_files_of_python_are_no_content_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "a.py").write_text("")
+    before = Digests(tmp_path, tmp_path / "cache").digest("pkg")
+    py_compile.compile(str(tmp_path / "pkg" / "a.py"))
+    assert (tmp_path / "pkg" / "__pycache__").is_dir()
+    assert Digests(tmp_path, tmp_path / "cache").digest("pkg") == before
