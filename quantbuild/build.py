@@ -17,7 +17,7 @@ from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
 from quantbuild.digests import Digest, Digests
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, told
 from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
 from quantbuild.freshness import FORCED, FORGOTTEN, KEY_SCHEMA, Reason, key_of, why_not_fresh
 from quantbuild.leftovers import STATE_FOLDER
@@ -244,7 +244,9 @@ class Build:
         try:
             self.execution.keep(step, result, reasons)
         except OSError as error:
-            self._warn(f"cache: {_one_line(error)}; this build goes on without keeping results")
+            # It names a file written aside, another one each time: the folder is one word for all of them.
+            place = f"{error.strerror or error}: {self.cache.local.folder}"
+            self._warn(f"cache: {place}; this build goes on without keeping results")
 
     def _warn(self, text: str) -> None:
         if text not in self._told:
@@ -325,8 +327,15 @@ class Build:
     def publish_partly(self) -> None:
         """Bring dist/ in line for the variants that this build touched, where the dist step was not asked for.
 
-        What failed goes in any case: to the dist step, a file that it did not publish is none.
+        What failed goes in any case: to the dist step, a file that it did not publish is none. Where dist/ cannot be
+        written, that is an outcome of the dist step.
         """
+        try:
+            self._publish_partly()
+        except OSError as error:
+            self._close(Outcome(step="dist", status="failed", message=_one_line(error)))
+
+    def _publish_partly(self) -> None:
         touched = {name for name in self.outcomes if name.startswith("quantize:")}
         for name in touched:
             if not self.outcomes[name].done:
@@ -417,6 +426,4 @@ def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}: {error.filename}"
-    return " ".join(str(error).split())
+    return told(error) if isinstance(error, OSError) else " ".join(str(error).split())

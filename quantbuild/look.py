@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from quantbuild import closing
 from quantbuild.build import Build
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, told
 from quantbuild.freshness import Reason, key_of, why_not_fresh
 from quantbuild.outcome import Outcome
 from quantbuild.plan import record_path
@@ -46,15 +46,20 @@ class Look:
         return self._reasons[step_id]
 
     def _look(self, step_id: str) -> tuple[Reason, ...]:
+        try:
+            return self._looked_at(step_id)
+        except StepError as error:
+            return (Reason(str(error)),)
+        except OSError as error:
+            return (Reason(told(error)),)
+
+    def _looked_at(self, step_id: str) -> tuple[Reason, ...]:
         needs = self._needs(step_id)
         stale = [needed for needed in needs if self.explain(needed)]
         if stale:
             return tuple(Reason("unknown until built", needed) for needed in stale)
         step = self._closing_step(step_id) if step_id in closing.CLOSING else self._build.steps[step_id]
-        try:
-            preimage = self._build.preimage(step)
-        except StepError as error:
-            return (Reason(str(error)),)
+        preimage = self._build.preimage(step)
         key = self._keys[step_id] = key_of(preimage)
         record = read_record(self._build.root / record_path(step))
         reasons = why_not_fresh(key, preimage, record, self._build.digests.digest)
