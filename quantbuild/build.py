@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ from quantbuild.step import Step, file_name
 from quantbuild.steps import plug_in
 from quantbuild.tools import cpu, versions
 from quantbuild.watcher import Watcher
-from quantbuild.workers import Kind, WorkerPool
+from quantbuild.workers import Kind, WorkerPool, step_timeout
 
 LOG_FOLDER = "build/.logs"
 
@@ -409,11 +410,15 @@ def device_fingerprint(step: Step) -> Mapping[str, str]:
 
 
 def worker_pool(root: Path, steps: Mapping[str, Step], *, only_processors: frozenset[int] | None = None) -> WorkerPool:
-    """Return a pool of workers for `steps`, on this process's processors or on those named."""
+    """Return a pool of workers for `steps`, on this process's processors or on those named.
+
+    Raises:
+        UsageError: the environment gives a step no number of seconds.
+    """
     cores = len(only_processors) if only_processors is not None else processors()
     heavy = _tensorflow_workers(steps, cores)
     limits: dict[Kind, int] = {"light": cores, "litert": cores, "tensorflow": heavy}
-    return WorkerPool(root, limits, processors=only_processors)
+    return WorkerPool(root, limits, processors=only_processors, timeout_seconds=step_timeout(os.environ))
 
 
 def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
