@@ -174,16 +174,20 @@ evaluate.run = run
 """
 
 
+def worker_hook(folder: Path, code: str) -> str:
+    """Write code that every worker runs at its start, and no other process; return the value of PYTHONPATH."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import sys\nif 'quantbuild.worker_main' in sys.orig_argv:\n"
+        + "".join(f"    {line}\n" for line in code.splitlines())
+    )
+    return str(folder)
+
+
 @pytest.fixture
 def slow(light: Workspace, tmp_path: Path) -> Workspace:
-    """A workspace whose evaluations wait for a file named go: a hook in the workers alone."""
-    hook = tmp_path / "hook"
-    hook.mkdir()
-    (hook / "sitecustomize.py").write_text(
-        "import sys\nif 'quantbuild.worker_main' in sys.orig_argv:\n"
-        + "".join(f"    {line}\n" for line in SLOW.splitlines())
-    )
-    light.environment["PYTHONPATH"] = str(hook)
+    """A workspace whose evaluations wait for a file named go."""
+    light.environment["PYTHONPATH"] = worker_hook(tmp_path / "hook", SLOW)
     return light
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MANIFEST, Workspace, processes_in, write_light
+from conftest import MANIFEST, Workspace, processes_in, worker_hook, write_light
 
 # What happens in the worker that evaluates m/a, once.
 HAPPENS = """
@@ -46,13 +46,7 @@ LIMITS = {"memory.limit_in_bytes": "/sys/fs/cgroup/memory", "memory.max": "/sys/
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     made = write_light(tmp_path / "light", MANIFEST)
-    hook = tmp_path / "hook"
-    hook.mkdir()
-    (hook / "sitecustomize.py").write_text(
-        "import sys\nif 'quantbuild.worker_main' in sys.orig_argv:\n"
-        + "".join(f"    {line}\n" for line in HAPPENS.splitlines())
-    )
-    made.environment["PYTHONPATH"] = str(hook)
+    made.environment["PYTHONPATH"] = worker_hook(tmp_path / "hook", HAPPENS)
     return made
 
 

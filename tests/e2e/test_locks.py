@@ -1,4 +1,4 @@
-"""Builds at the same time: one in a workspace, one of each action among workspaces; a killed one lets go of its lock."""
+"""Builds at the same time: one in a workspace, one of each action among workspaces; a killed one holds no lock."""
 
 from __future__ import annotations
 
