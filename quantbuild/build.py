@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,7 +19,7 @@ from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
 from quantbuild.digests import Digest, Digests
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, told
 from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
 from quantbuild.freshness import (
     FORCED,
@@ -42,7 +43,7 @@ from quantbuild.steps import plug_in
 from quantbuild.tools import cpu, versions
 from quantbuild.trees import Trees, file_changes, parse
 from quantbuild.watcher import Watcher
-from quantbuild.workers import Kind, WorkerPool
+from quantbuild.workers import Kind, WorkerPool, step_timeout
 
 LOG_FOLDER = "build/.logs"
 
@@ -273,7 +274,9 @@ class Build:
         try:
             self.execution.keep(step, result, reasons)
         except OSError as error:
-            self._warn(f"cache: {_one_line(error)}; this build goes on without keeping results")
+            # It names a file written aside, another one each time: the folder is one word for all of them.
+            place = f"{error.strerror or error}: {self.cache.local.folder}"
+            self._warn(f"cache: {place}; this build goes on without keeping results")
 
     def _keep_trees(self, step: Step, result: Result) -> None:
         """Keep what the folders among a step's inputs held, for whoever asks later what changed."""
@@ -363,8 +366,15 @@ class Build:
     def publish_partly(self) -> None:
         """Bring dist/ in line for the variants that this build touched, where the dist step was not asked for.
 
-        What failed goes in any case: to the dist step, a file that it did not publish is none.
+        What failed goes in any case: to the dist step, a file that it did not publish is none. Where dist/ cannot be
+        written, that is an outcome of the dist step.
         """
+        try:
+            self._publish_partly()
+        except OSError as error:
+            self._close(Outcome(step="dist", status="failed", message=_one_line(error)))
+
+    def _publish_partly(self) -> None:
         touched = {name for name in self.outcomes if name.startswith("quantize:")}
         for name in touched:
             if not self.outcomes[name].done:
@@ -438,11 +448,15 @@ def device_fingerprint(step: Step) -> Mapping[str, str]:
 
 
 def worker_pool(root: Path, steps: Mapping[str, Step], *, only_processors: frozenset[int] | None = None) -> WorkerPool:
-    """Return a pool of workers for `steps`, on this process's processors or on those named."""
+    """Return a pool of workers for `steps`, on this process's processors or on those named.
+
+    Raises:
+        UsageError: the environment gives a step no number of seconds.
+    """
     cores = len(only_processors) if only_processors is not None else processors()
     heavy = _tensorflow_workers(steps, cores)
     limits: dict[Kind, int] = {"light": cores, "litert": cores, "tensorflow": heavy}
-    return WorkerPool(root, limits, processors=only_processors)
+    return WorkerPool(root, limits, processors=only_processors, timeout_seconds=step_timeout(os.environ))
 
 
 def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
@@ -455,6 +469,4 @@ def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}: {error.filename}"
-    return " ".join(str(error).split())
+    return told(error) if isinstance(error, OSError) else " ".join(str(error).split())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbuild import __version__
-from quantbuild.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, QuantbuildError, UsageError
+from quantbuild.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, QuantbuildError, UsageError, told
 
 EPILOG = "exit codes: 0 done; 1 a step or a gate failed; 2 manifest or usage error"
 
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has had enough: that is no error of ours.
         sys.stderr.close()
         return EXIT_DONE
+    except OSError as error:
+        print(told(error), file=sys.stderr)
+        return EXIT_USAGE
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -185,11 +185,13 @@ class Digests:
 
 
 def _walk(folder: str, prefix: str = "") -> Iterator[str]:
-    """Yield the names of all files below `folder`, relative to it, in sorted order."""
+    """Yield the names of all files below `folder`, relative to it, in sorted order, but for Python's compiled ones."""
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: entry.name)
     for entry in ordered:
         if entry.is_dir():
+            if entry.name == "__pycache__":  # running the user's code may write there: no edit of an input
+                continue
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
         else:
             yield prefix + entry.name

@@ -139,11 +139,19 @@ class Session:
                 self.build.run(self.build.step(step_id), forced=forced)
 
     def take_lock(self, waiting: Callable[[str], None]) -> None:
-        """Take the workspace's lock for the rest of this process."""
-        if self._lock_file is None:
+        """Take the workspace's lock for the rest of this process.
+
+        Raises:
+            UsageError: the state cannot be written.
+        """
+        if self._lock_file is not None:
+            return
+        try:
             self._lock_file = (self.root / LOCK).open("a+", encoding="utf-8")
             if not _lock(self._lock_file, waiting):
                 leftovers.sweep(self.root)
+        except OSError as error:
+            raise UsageError(f"{LOCK}: {error.strerror}; quantbuild keeps its state under build/") from error
 
     # The end -------------------------------------------------------------------------------------------------------
 

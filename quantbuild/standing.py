@@ -201,9 +201,10 @@ def manifest_files(digests: Digests) -> tuple[File, ...]:
     """Return every manifest with its digest; a new or vanished file is a difference."""
     found = []
     for path in _manifest_paths(digests):
-        digest = digests.digest(path)
-        if digest is not None:
-            found.append(File(path, digest.sha256, digests.believed_stamp(path)))
+        with contextlib.suppress(OSError):  # unreadable: who loads the manifests says so
+            digest = digests.digest(path)
+            if digest is not None:
+                found.append(File(path, digest.sha256, digests.believed_stamp(path)))
     return tuple(found)
 
 

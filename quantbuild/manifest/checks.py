@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from quantbuild.declared_files import REFERENCE_PATTERN, fixed_part, module_file, pattern_problem
+from quantbuild.declared_files import REFERENCE_PATTERN, code_path, fixed_part, module_file, pattern_problem
 from quantbuild.errors import QuantbuildError
 from quantbuild.manifest.definitions import LABEL_METRICS, NAME_PATTERN, RESERVED_NAMES
 from quantbuild.manifest.locate import KeyPath
@@ -199,6 +199,8 @@ def _check_devices(devices: Any, path: KeyPath, known: Known, context: Context) 
 
 def _check_metric(table: Mapping[str, Any], path: KeyPath, known: Known, context: Context) -> None:
     metric, evaluation = table.get("metric"), table.get("evaluation")
+    if isinstance(metric, str) and re.match(REFERENCE_PATTERN, metric):
+        check_path(code_path(metric), (*path, "metric"), context)
     if not (isinstance(metric, str) and metric in LABEL_METRICS and isinstance(evaluation, str)):
         return
     options = known.datasets.get(evaluation)

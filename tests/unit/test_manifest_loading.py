@@ -254,6 +254,9 @@ def test_a_dataset_that_matches_no_file_is_an_error(tmp_path):
 
 
 def test_metrics_of_ones_own_are_named_by_module_and_function(tmp_path):
+    (line,) = problems(tmp_path, good=GOOD.replace('"top1"', '"my.metrics:dice"'))
+    assert 'model.digits.metric: "my" does not exist; ' in line
+    (tmp_path / "my").mkdir()
     assert problems(tmp_path, good=GOOD.replace('"top1"', '"my.metrics:dice"')) == []
     for wrong in ("my.metrics", ":dice", "my metrics:dice", "my.metrics:dice:2"):
         assert len(problems(tmp_path, good=GOOD.replace('"top1"', f'"{wrong}"'))) == 1
