@@ -88,6 +88,7 @@ def report_step(workspace: Workspace, outcomes: Outcomes) -> Step:
                 "name": model.name,
                 "metric": model.metric,
                 "source": model.source,
+                "ship": model.shipped(),
                 "gate": _gate(model.gate),
                 "variants": [_reported_variant(model, name, devices, outcomes) for name in variant_names(model)],
                 "devices": [
