@@ -231,9 +231,10 @@ class Shell:
             return EXIT_FAILED
         finally:
             self.session.close()
-        for word, gates in (("undecided", ending.undecided_gates), ("failed", ending.failed_gates)):
-            for gate in gates:
-                self._line(f"gate {word}: {gate['model']}/{gate['variant']}: {gate['message']}")
+        for gate in ending.undecided_gates:
+            self._line(f"gate undecided: {gate['model']}/{gate['variant']}: {gate['message']}")
+        for gate in ending.failed_gates:
+            self._line(f"gate failed: {gate['model']}/{gate['variant']}: {gate['message']}")
         if ending.reported:
             self._line(f"report: {REPORT_PAGE}")
         told = ("executed", "restored", "up_to_date", "failed")
