@@ -254,7 +254,7 @@ def _row(model: Json, variant: Json) -> Row:
         ships=tuple(
             PurePosixPath(shipped_file(model["name"], purpose)).name
             for purpose, name in model["ship"].items()
-            if name == variant["name"]
+            if name == variant["name"] and variant["artifact"] is not None
         ),
         cells=(*cells.figures(model, variant), *(cells.device(place, variant) for place in model["devices"])),
         mark=mark,
