@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -397,13 +397,10 @@ class Build:
             counts[outcome.status] += 1
         return counts
 
-    def failed_gates(self) -> list[dict[str, Any]]:
-        """Return the gates that failed in this build's check, empty where it was not asked for."""
+    def gates(self, verdict: Literal["failed", "undecided"]) -> tuple[dict[str, Any], ...]:
+        """Return the gates that this build's check found so, none where it was not asked for."""
         outcome = self.outcomes.get("check")
-        if outcome is None or outcome.result is None:
-            return []
-        failed: list[dict[str, Any]] = outcome.result.values["failed"]
-        return failed
+        return () if outcome is None or outcome.result is None else tuple(outcome.result.values[verdict])
 
     def step_rows(self, outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
         """Return each step's fate as build/last_run.json holds it."""

@@ -92,6 +92,7 @@ def report_step(workspace: Workspace, outcomes: Outcomes) -> Step:
                 "name": model.name,
                 "metric": model.metric,
                 "source": model.source,
+                "ship": model.shipped(),
                 "gate": _gate(model.gate),
                 "variants": [_reported_variant(model, name, devices, outcomes) for name in variant_names(model)],
                 "devices": [
@@ -193,11 +194,14 @@ def contract_data(workspace: Workspace, model: Model, variant: Variant) -> dict[
     """Return what the manifest says of a variant that its contract repeats for the app."""
     dataset = workspace.datasets.get(model.evaluation or model.calibration or "")
     options = msgspec.to_builtins(dataset.options) if dataset else {}
+    # Sound has no table of its own: what an app must do is said by keys of the data set.
+    keys = getattr(dataset.options, "PREPROCESSING", ()) if dataset else ()
+    preprocess = {key: options[key] for key in keys} if keys else options.get("preprocess")
     return {
         "model": model.name,
         "variant": variant.name,
         "scheme": variant.scheme,
-        "preprocess": options.get("preprocess"),
+        "preprocess": preprocess,
     }
 
 

@@ -135,6 +135,8 @@ def _top(k: int) -> Callable[[Outputs, Any], float]:
 def _class_number(label: Any, classes: int) -> int:
     """Return a label as a class number below `classes`. Raises StepError."""
     value = np.asarray(label)
+    if value.dtype.kind in "US" and value.ndim == 0:
+        raise StepError(f'label "{value}" is a text; number the classes from 0, in the order of the model\'s output')
     if value.ndim != 0 or value.dtype.kind not in "iu":
         raise StepError(f"label is {value.dtype}{list(value.shape)}; give one class number per sample")
     number = int(value)

@@ -234,6 +234,8 @@ class Shell:
             return EXIT_FAILED
         finally:
             self.session.close()
+        for gate in ending.undecided_gates:
+            self._line(f"gate undecided: {gate['model']}/{gate['variant']}: {gate['message']}")
         for gate in ending.failed_gates:
             self._line(f"gate failed: {gate['model']}/{gate['variant']}: {gate['message']}")
         if ending.reported:

@@ -22,7 +22,7 @@ from quantbuild.code import package_stamp
 from quantbuild.digests import Digests, Stamp, sha256_of_bytes
 from quantbuild.tools import cpu, version
 
-SNAPSHOT_SCHEMA = 2
+SNAPSHOT_SCHEMA = 3
 MANIFEST_FOLDER = "manifests"
 
 
@@ -77,6 +77,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     """The same for the inputs that other steps made, encoded: a build with nothing to do has no use for them."""
     files: tuple[File, ...]
     failed_gates: tuple[dict[str, Any], ...]
+    undecided_gates: tuple[dict[str, Any], ...]
 
 
 _decoder = msgspec.msgpack.Decoder(Snapshot)

@@ -10,6 +10,7 @@ import msgspec
 from quantbuild.step import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from xml.etree.ElementTree import Element
 
 WORKER = "light"
@@ -34,26 +35,32 @@ def run(job: Job) -> dict[str, Any]:
 
     Inputs, each absent where its step failed or does not exist: ``MODEL/VARIANT:description``,
     ``MODEL/VARIANT:evaluation``, ``MODEL/VARIANT:samples``, ``MODEL/VARIANT@DEVICE:result``.
-    Writes ``gates``, ``junit`` and ``sarif``; returns the failed gates.
+    Writes ``gates``, ``junit`` and ``sarif``; returns the gates that failed and those left undecided.
     """
     models = [
         {"name": model["name"], "variants": [_variant(job, model, variant) for variant in model["variants"]]}
         for model in job.parameters["models"]
     ]
-    failed = [
-        {"model": model["name"], "variant": variant["name"], **_without(row, "name", "fails"), "gate": row["name"]}
-        for model in models
-        for variant in model["variants"]
-        for row in variant["gates"]
-        if row["fails"]
-    ]
+    failed = _told(models, lambda row: bool(row["fails"]))
+    undecided = _told(models, lambda row: row["verdict"] == "undecided" and not row["fails"])
     _write_json(job.outputs["gates"], {"models": models, "failed": failed})
     _write_junit(job.outputs["junit"], models)
     _write_json(job.outputs["sarif"], _sarif(models))
     verdicts = {
         f"{model['name']}/{variant['name']}": _overall(variant) for model in models for variant in model["variants"]
     }
-    return {"failed": failed, "verdicts": verdicts}
+    return {"failed": failed, "undecided": undecided, "verdicts": verdicts}
+
+
+def _told(models: list[dict[str, Any]], which: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Return the judged gates that the build tells of, each with its model and variant."""
+    return [
+        {"model": model["name"], "variant": variant["name"], **_without(row, "name", "fails"), "gate": row["name"]}
+        for model in models
+        for variant in model["variants"]
+        for row in variant["gates"]
+        if which(row)
+    ]
 
 
 def _overall(variant: dict[str, Any]) -> str | None:

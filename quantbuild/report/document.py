@@ -10,7 +10,7 @@ from quantbuild.report.schema import SCHEMA
 Json = dict[str, Any]
 
 ACCURACY_KEYS = ("value", "baseline", "loss", "loss_low", "loss_high", "n", "agreement", "sqnr_db", "verdict")
-EVALUATION_KEYS = ("higher_is_better", "pairs", "tied", "flipped")
+EVALUATION_KEYS = ("higher_is_better", "pairs", "tied", "flipped", "agreed")
 TOLD_ELSEWHERE = ("scheme", "kept_float", "float_ops", "search")
 """Values of a quantize step that have a key of their own in the report."""
 DEVICE_KEYS = ("status", "latency_ms", "latency_ratio", "peak_memory_bytes", "memory_ratio")
@@ -44,6 +44,7 @@ def _model(model: Json, results: Mapping[str, Json], check: Json, outcomes: Mapp
         "name": model["name"],
         "metric": model["metric"],
         "source": model["source"],
+        "ship": model["ship"],
         "devices": model["devices"],
         "variants": [
             _variant(

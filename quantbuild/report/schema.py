@@ -126,11 +126,12 @@ class ReportedDevice(msgspec.Struct, kw_only=True):
 
 
 class Model(msgspec.Struct, kw_only=True):
-    """A model with float32 as its first variant."""
+    """A model with float32 as its first variant; `ship` has the variants that ship by purpose."""
 
     name: str
     metric: str
     source: str
+    ship: dict[str, str]
     devices: list[ReportedDevice]
     variants: list[Variant]
 

@@ -48,6 +48,11 @@ def test_a_label_that_is_no_whole_number_is_refused() -> None:
         score("top1", outputs(0.1, 0.9), np.float64(1))
 
 
+def test_a_label_that_is_a_text_is_refused_with_the_text() -> None:
+    with pytest.raises(StepError, match=r'label "cat" is a text; number the classes from 0'):
+        score("top1", outputs(0.1, 0.9), np.array(["cat", "tabby"])[0])
+
+
 def test_top1_of_one_number_is_refused() -> None:
     with pytest.raises(StepError, match="needs a score per class"):
         score("top1", outputs(0.7), 1)
