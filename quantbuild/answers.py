@@ -45,6 +45,20 @@ def ignored_tasks(database: Path) -> frozenset[str]:
         return frozenset()
 
 
+def usable_database(path: str) -> str:
+    """Return `path` if doit's database is there or can be made, else one in memory: it decides nothing of ours."""
+    if Path(path).exists():
+        return path
+    try:
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("create table if not exists doit (task_id text not null primary key, task_data json)")
+    except sqlite3.Error:  # no room, or nobody may write there
+        with contextlib.suppress(OSError):
+            Path(path).unlink(missing_ok=True)
+        return ":memory:"
+    return path
+
+
 def take_over(
     manager: Any,
     ours: Collection[str],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
 import threading
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -17,21 +19,31 @@ from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
 from quantbuild.digests import Digest, Digests
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, told
 from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
-from quantbuild.freshness import FORCED, FORGOTTEN, KEY_SCHEMA, Reason, key_of, why_not_fresh
+from quantbuild.freshness import (
+    FORCED,
+    FORGOTTEN,
+    KEY_SCHEMA,
+    InputChange,
+    Reason,
+    input_change,
+    key_of,
+    why_not_fresh,
+)
 from quantbuild.leftovers import STATE_FOLDER
 from quantbuild.machine import Machine, processors
 from quantbuild.manifest.definitions import Workspace
-from quantbuild.outcome import Outcome, Status
+from quantbuild.outcome import BLOCKED_BY, Outcome, Status
 from quantbuild.plan import plan, record_path
 from quantbuild.record import RECORD_SCHEMA, Failure, Record, Result, RunFacts, read_record, write_record
 from quantbuild.standing import RestsOn
 from quantbuild.step import Step, file_name
 from quantbuild.steps import plug_in
 from quantbuild.tools import cpu, versions
+from quantbuild.trees import Trees, file_changes, parse
 from quantbuild.watcher import Watcher
-from quantbuild.workers import Kind, WorkerPool
+from quantbuild.workers import Kind, WorkerPool, step_timeout
 
 LOG_FOLDER = "build/.logs"
 
@@ -57,6 +69,7 @@ class Build:
         self.code = CodeDigests(self.root / STATE_FOLDER / "code.msgpack")
         self.machine = Machine(processors())
         self.pool = worker_pool(self.root, self.steps)
+        self.trees = Trees(self.root / STATE_FOLDER / "trees")
         self._told: set[str] = set()
         settings = workspace.cache
         self.cache = open_cache(self.root, settings.directory, settings.remote, upload=settings.upload, warn=self._warn)
@@ -111,7 +124,7 @@ class Build:
                 preimage = self.preimage(step)
                 key = key_of(preimage)
                 record = read_record(self.root / record_path(step))
-                reasons = why_not_fresh(key, preimage, record, self.digests.digest)
+                reasons = why_not_fresh(key, preimage, record, self.digests.digest, self.input_change(step))
         except (StepError, OSError) as error:
             return self._failure(step, error, pending=Pending({}, "", ()), log=None, seconds=0.0, began="")
         if reasons:
@@ -121,14 +134,30 @@ class Build:
         self.note_made(record.result)
         return Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons)
 
-    def preimage(self, step: Step) -> dict[str, Any]:
-        """Return what the step's key is the digest of.
+    def input_change(self, step: Step) -> InputChange:
+        """Return what says how an input of `step` changed: by its path, and of a folder file by file."""
+
+        def told(role: str, old: str | None, new: str | None) -> Iterable[Reason]:
+            given = step.inputs.get(role)
+            path = role if given is None else given.path
+            yield from input_change(path, old, new)
+            listing = self.digests.tree_listing(path) if given is not None and old is not None else None
+            before = self.trees.listing(old) if listing is not None and old is not None else None
+            if listing is not None and before is not None:
+                yield from file_changes(path, before, parse(listing))
+
+        return told
+
+    def preimage(self, step: Step, *, without: Collection[str] = ()) -> dict[str, Any]:
+        """Return what the step's key is the digest of, the inputs of the roles `without` left out.
 
         Raises:
             StepError: an input is missing.
         """
         inputs = {}
         for role, given in step.inputs.items():
+            if role in without:
+                continue
             sha256 = self._made.get(given.path) if given.step is not None else None
             if sha256 is None:
                 sha256 = self._digest_of_input(step, given.path).sha256
@@ -169,7 +198,7 @@ class Build:
         for needed in step.needs:
             outcome = self.outcomes.get(needed)
             if outcome is not None and not outcome.done:
-                return outcome.message if outcome.status == "blocked" else f"blocked by {needed}"
+                return outcome.message if outcome.status == "blocked" else f"{BLOCKED_BY}{needed}"
         return None
 
     def note_made(self, result: Result) -> None:
@@ -230,6 +259,7 @@ class Build:
                 )
                 if restored is None:
                     self._keep(step, result, reasons)
+            self._keep_trees(step, result)
             facts = RunFacts(started=began, seconds=round(clock.seconds, 3), reasons=reasons, worker=log)
             record = Record(schema=RECORD_SCHEMA, step=step.id, result=result, failure=None, run=facts)
             write_record(self.root / record_path(step), record)
@@ -244,7 +274,18 @@ class Build:
         try:
             self.execution.keep(step, result, reasons)
         except OSError as error:
-            self._warn(f"cache: {_one_line(error)}; this build goes on without keeping results")
+            # It names a file written aside, another one each time: the folder is one word for all of them.
+            place = f"{error.strerror or error}: {self.cache.local.folder}"
+            self._warn(f"cache: {place}; this build goes on without keeping results")
+
+    def _keep_trees(self, step: Step, result: Result) -> None:
+        """Keep what the folders among a step's inputs held, for whoever asks later what changed."""
+        for role, given in step.inputs.items():
+            listing = self.digests.tree_listing(given.path) if given.step is None else None
+            digest = self.digests.digest(given.path) if listing is not None else None
+            if listing is not None and digest is not None and digest.sha256 == result.preimage["inputs"][role]:
+                with contextlib.suppress(OSError):
+                    self.trees.keep(digest.sha256, listing)
 
     def _warn(self, text: str) -> None:
         if text not in self._told:
@@ -325,8 +366,15 @@ class Build:
     def publish_partly(self) -> None:
         """Bring dist/ in line for the variants that this build touched, where the dist step was not asked for.
 
-        What failed goes in any case: to the dist step, a file that it did not publish is none.
+        What failed goes in any case: to the dist step, a file that it did not publish is none. Where dist/ cannot be
+        written, that is an outcome of the dist step.
         """
+        try:
+            self._publish_partly()
+        except OSError as error:
+            self._close(Outcome(step="dist", status="failed", message=_one_line(error)))
+
+    def _publish_partly(self) -> None:
         touched = {name for name in self.outcomes if name.startswith("quantize:")}
         for name in touched:
             if not self.outcomes[name].done:
@@ -349,13 +397,10 @@ class Build:
             counts[outcome.status] += 1
         return counts
 
-    def failed_gates(self) -> list[dict[str, Any]]:
-        """Return the gates that failed in this build's check, empty where it was not asked for."""
+    def gates(self, verdict: Literal["failed", "undecided"]) -> tuple[dict[str, Any], ...]:
+        """Return the gates that this build's check found so, none where it was not asked for."""
         outcome = self.outcomes.get("check")
-        if outcome is None or outcome.result is None:
-            return []
-        failed: list[dict[str, Any]] = outcome.result.values["failed"]
-        return failed
+        return () if outcome is None or outcome.result is None else tuple(outcome.result.values[verdict])
 
     def step_rows(self, outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
         """Return each step's fate as build/last_run.json holds it."""
@@ -400,11 +445,15 @@ def device_fingerprint(step: Step) -> Mapping[str, str]:
 
 
 def worker_pool(root: Path, steps: Mapping[str, Step], *, only_processors: frozenset[int] | None = None) -> WorkerPool:
-    """Return a pool of workers for `steps`, on this process's processors or on those named."""
+    """Return a pool of workers for `steps`, on this process's processors or on those named.
+
+    Raises:
+        UsageError: the environment gives a step no number of seconds.
+    """
     cores = len(only_processors) if only_processors is not None else processors()
     heavy = _tensorflow_workers(steps, cores)
     limits: dict[Kind, int] = {"light": cores, "litert": cores, "tensorflow": heavy}
-    return WorkerPool(root, limits, processors=only_processors)
+    return WorkerPool(root, limits, processors=only_processors, timeout_seconds=step_timeout(os.environ))
 
 
 def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
@@ -417,6 +466,4 @@ def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
 
 
 def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{error.strerror}: {error.filename}"
-    return " ".join(str(error).split())
+    return told(error) if isinstance(error, OSError) else " ".join(str(error).split())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbuild import __version__
-from quantbuild.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, QuantbuildError, UsageError
+from quantbuild.errors import EXIT_DONE, EXIT_FAILED, EXIT_USAGE, QuantbuildError, UsageError, told
 
 EPILOG = "exit codes: 0 done; 1 a step or a gate failed; 2 manifest or usage error"
 
@@ -34,6 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of our output (head, less) has had enough: that is no error of ours.
         sys.stderr.close()
         return EXIT_DONE
+    except OSError as error:
+        print(told(error), file=sys.stderr)
+        return EXIT_USAGE
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,6 +84,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--deep", action="store_true", help="try TensorFlow's private functions too (slow)")
     command.add_argument("--json", action="store_true", help="as JSON")
     command.set_defaults(command=doctor_command)
+
+    command = commands.add_parser(
+        "depfile",
+        help="print what dist/ depends on, for Ninja, CMake and Make",
+        description="Print a depfile: what stands in dist/ depends on these files of yours. dist/quantbuild.d is the "
+        "same with paths relative to the workspace, for Ninja run there; here they are absolute, as CMake takes them.",
+        epilog=EPILOG,
+    )
+    command.add_argument("--output", metavar="FILE", help="write it there instead")
+    command.add_argument(
+        "--target",
+        metavar="NAME",
+        action="append",
+        help="what depends on them, word for word as your build file names it; may be repeated (default: every .tflite "
+        "in dist/)",
+    )
+    command.add_argument("--relative-to", metavar="DIR", help="paths as seen from there, where your build runs")
+    command.set_defaults(command=depfile_command)
 
     cache = commands.add_parser("cache", help="look at the local cache, or make it smaller", epilog=EPILOG)
     actions = cache.add_subparsers(title="actions", required=True, metavar="ACTION")
@@ -170,7 +191,7 @@ def explain_command(options: argparse.Namespace) -> int:
         print(f"{options.step}: up to date")
         return EXIT_DONE
     for reason in reasons:
-        print(f"{options.step}: {reason.text()}")
+        print(f"{options.step}: {reason.explained()}")
     if NEVER_BUILT in reasons:
         print(f"{options.step}: run `doit {options.step}` to build it")
     return EXIT_DONE
@@ -277,6 +298,29 @@ def doctor_command(options: argparse.Namespace) -> int:
     if errors:
         return EXIT_USAGE
     return EXIT_FAILED if any(finding.problem for finding in findings) else EXIT_DONE
+
+
+def depfile_command(options: argparse.Namespace) -> int:
+    """Print or write a depfile of what stands in dist/."""
+    from quantbuild import aside, depfile
+    from quantbuild.manifest.loading import load
+
+    root = _workspace_root()
+    workspace = load(root)
+    labels = [model.labels for model in workspace.models.values() if model.labels is not None]
+    targets, depends = depfile.of_lock(root, labels, workspace.files)
+    seen_from = None if options.relative_to is None else Path(options.relative_to).absolute()
+    text = depfile.rule(
+        options.target or depfile.spelled(targets, root, seen_from), depfile.spelled(depends, root, seen_from)
+    )
+    if options.output is None:
+        print(text.decode(), end="")
+        return EXIT_DONE
+    try:
+        aside.replace(Path(options.output), text)
+    except OSError as error:
+        raise UsageError(f"{options.output}: {error.strerror}; make its folder, or name another file") from error
+    return EXIT_DONE
 
 
 def _workspace_here(root: Path) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from quantbuild.manifest.definitions import Device, Gate, Model, Variant, Workspace
-from quantbuild.outcome import Outcomes, first_error, is_done
+from quantbuild.outcome import Outcomes, first_cause, first_error, is_done
 from quantbuild.plan import (
     FLOAT32,
     artifact_path,
@@ -54,16 +54,20 @@ def check_step(workspace: Workspace, outcomes: Outcomes) -> Step:
         inputs |= _linted_inputs(model, outcomes)
         for name in variant_names(model):
             inputs |= _evaluation_inputs(model, name, outcomes)
+            judged = _accuracy_steps(model, name)
             for device in devices_of(workspace, model):
-                if f"benchmark:{model.name}/{name}@{device.name}" in gated:
+                benchmark = f"benchmark:{model.name}/{name}@{device.name}"
+                if benchmark in gated:
                     inputs |= _benchmark_input(model, name, device, outcomes)
+                    judged += [benchmark] if device.required else []
             variant = model.variants.get(name)
             variants.append(
                 {
                     "name": name,
                     "scheme": variant.scheme if variant else FLOAT32,
                     "gate": _gate(variant.gate if variant else None),
-                    "error": first_error(outcomes, _accuracy_steps(model, name)),
+                    "error": first_error(outcomes, judged),
+                    "cause": first_cause(outcomes, judged),
                 }
             )
         lint = {
@@ -81,7 +85,7 @@ def check_step(workspace: Workspace, outcomes: Outcomes) -> Step:
             "junit": f"{REPORT_FOLDER}/junit.xml",
             "sarif": f"{REPORT_FOLDER}/results.sarif",
         },
-        tools=("numpy",),
+        tools=("numpy", "scipy"),
         tolerant=True,
     )
 
@@ -103,6 +107,7 @@ def report_step(workspace: Workspace, outcomes: Outcomes) -> Step:
                 "name": model.name,
                 "metric": model.metric,
                 "source": model.source,
+                "ship": model.shipped(),
                 "gate": _gate(model.gate),
                 "calibration": _values(outcomes, f"calibrate:{model.name}"),
                 "variants": [_reported_variant(model, name, devices, outcomes) for name in variant_names(model)],
@@ -224,11 +229,14 @@ def contract_data(workspace: Workspace, model: Model, variant: Variant) -> dict[
     """Return what the manifest says of a variant that its contract repeats for the app."""
     dataset = workspace.datasets.get(model.evaluation or model.calibration or "")
     options = msgspec.to_builtins(dataset.options) if dataset else {}
+    # Sound has no table of its own: what an app must do is said by keys of the data set.
+    keys = getattr(dataset.options, "PREPROCESSING", ()) if dataset else ()
+    preprocess = {key: options[key] for key in keys} if keys else options.get("preprocess")
     return {
         "model": model.name,
         "variant": variant.name,
         "scheme": variant.scheme,
-        "preprocess": options.get("preprocess"),
+        "preprocess": preprocess,
     }
 
 
@@ -274,7 +282,12 @@ def dist_step(
     return Step(
         id="dist",
         action="dist",
-        parameters={"artifacts": artifacts, "ship": ship, "tools": dict(sorted(tools.items()))},
+        parameters={
+            "artifacts": artifacts,
+            "ship": ship,
+            "tools": dict(sorted(tools.items())),
+            "manifests": sorted(workspace.files),  # by name: the depfile lists them
+        },
         inputs=inputs,
         outputs={"lock": "dist/quantbuild.lock.json"},
         tolerant=True,

@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from quantbuild.errors import StepError
+from quantbuild.from_source import run_from_source
 
 REFERENCE_PATTERN = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 """``package.module:function``."""
@@ -35,9 +36,10 @@ _MAGIC = re.compile(r"[*?\[]")
 class _Guard:
     """One period in which reads under `root` are checked; keeps the first that was not declared."""
 
-    def __init__(self, root: Path, declared: Sequence[str], place: str) -> None:
+    def __init__(self, root: Path, declared: Sequence[str], place: str, remedy: str = "") -> None:
         self._roots = {os.path.abspath(root), os.path.realpath(root)}  # noqa: PTH100 - Path.resolve is not lexical
         self._place = place
+        self._remedy = remedy
         installed = [below for below in map(self._below_root, installed_folders()) if below]
         self._allowed = [_parts(pattern) for pattern in (*declared, _SCRATCH, *installed)]
         self.violation: StepError | None = None
@@ -48,7 +50,7 @@ class _Guard:
         if name is None:
             return
         error = StepError(
-            f'{self._place}: reads "{name}", which is not declared; add "{name}" to its inputs, '
+            f'{self._place}: reads "{name}", which is not declared; {self._remedy.format(name)}, '
             "since a result may depend on declared files alone"
         )
         self.violation = self.violation or error
@@ -72,16 +74,19 @@ _active: _Guard | None = None
 
 
 @contextlib.contextmanager
-def only_declared(root: Path, declared: Sequence[str], *, place: str) -> Iterator[None]:
+def only_declared(
+    root: Path, declared: Sequence[str], *, place: str, remedy: str = 'add "{}" to its inputs'
+) -> Iterator[None]:
     """While it lasts, reading a file under `root` that no pattern of `declared` matches raises StepError.
 
     Patterns are relative to `root`: a file, a folder (with all below it), or a glob in which ``**`` is any number
     of folders. Code that catches the error does not hide it: it is raised again at the end. Not to be nested.
+    `remedy` is what the error advises, with {} for the file.
     """
     global _active  # noqa: PLW0603 - an audit hook is the process's own and can never be removed
     assert _active is None, "one guard at a time"
     _install_hook()
-    guard = _active = _Guard(root, declared, place)
+    guard = _active = _Guard(root, declared, place, remedy)
     try:
         yield
     except StepError:
@@ -100,6 +105,12 @@ def module_file(reference: str) -> str:
     return f"{reference.partition(':')[0].replace('.', '/')}.py"
 
 
+def code_path(reference: str) -> str:
+    """Return the file of ``module:function``; of ``package.module:function`` the package's whole folder."""
+    package, dot, _ = reference.partition(":")[0].partition(".")
+    return package if dot else module_file(reference)
+
+
 def import_function(reference: str, root: Path, *, place: str) -> Callable[..., Any]:
     """Import ``package.module:function`` from under `root`, anew, and return the function. Raises StepError.
 
@@ -107,6 +118,7 @@ def import_function(reference: str, root: Path, *, place: str) -> Callable[..., 
     this step's code read them. Whatever the module raises while it is imported passes through.
     """
     name, _, function = reference.partition(":")
+    run_from_source(root, installed_folders())
     _forget_modules(root, name)
     with _on_path(root):
         try:
@@ -161,7 +173,8 @@ def _forget_modules(root: Path, name: str) -> None:
     guard = _Guard(root, (), "")
     elsewhere = tuple(f"{folder}{os.sep}" for folder in installed_folders())
     for known, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
+        # A package without an __init__.py has no file.
+        file = getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", ())), None)
         if known == "__main__" or not isinstance(file, str):
             continue
         same_name = known == name or name.startswith(f"{known}.")

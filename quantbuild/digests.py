@@ -7,6 +7,7 @@ could carry the same stamp is "racy" (git's word): it is hashed once more the ne
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import os
@@ -87,7 +88,7 @@ class Digests:
         A folder's digest covers the sorted relative names and the digests of all files below it; links are followed.
 
         Raises:
-            OSError: the file exists and cannot be read.
+            OSError: the file exists and cannot be read, or has a name in no UTF-8.
         """
         full = os.path.join(self._root, path) if self._root else path  # noqa: PTH118 - the hot path of a null build
         try:
@@ -171,6 +172,7 @@ class Digests:
         lines: list[str] = []
         total = 0
         for name in _walk(os.path.join(self._root, path)):  # noqa: PTH118
+            _check_name(f"{path}/{name}")
             digest = self.digest(f"{path}/{name}")
             if digest is None:  # deleted between the listing and the look: the next walk settles it
                 continue
@@ -183,14 +185,25 @@ class Digests:
 
 
 def _walk(folder: str, prefix: str = "") -> Iterator[str]:
-    """Yield the names of all files below `folder`, relative to it, in sorted order."""
+    """Yield the names of all files below `folder`, relative to it, in sorted order, but for Python's compiled ones."""
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: entry.name)
     for entry in ordered:
         if entry.is_dir():
+            if entry.name == "__pycache__":  # running the user's code may write there: no edit of an input
+                continue
             yield from _walk(entry.path, f"{prefix}{entry.name}/")
         else:
             yield prefix + entry.name
+
+
+def _check_name(path: str) -> None:
+    """Refuse a name that is no UTF-8: no key, record or message could hold it."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        named = path.encode("utf-8", "backslashreplace").decode()
+        raise OSError(errno.EILSEQ, "the file's name is not UTF-8, rename it", named) from None
 
 
 def _stamp(status: os.stat_result) -> Stamp:

@@ -69,17 +69,6 @@ def lock(artifacts: Mapping[str, Any], failed: list[str], ship: Mapping[str, Any
     return _json({"schema": LOCK_SCHEMA, **content})
 
 
-def depfile(targets: list[str], inputs: list[str]) -> bytes:
-    """Return a Makefile fragment: the published files depend on the user's files they were made from."""
-
-    def escaped(path: str) -> str:
-        return path.replace("\\", "\\\\").replace(" ", "\\ ").replace("#", "\\#").replace("$", "$$")
-
-    head = " ".join(escaped(target) for target in sorted(targets))
-    lines = [f"  {escaped(path)}" for path in sorted(inputs)]
-    return (" \\\n".join([f"{head}:", *lines]) + "\n").encode()
-
-
 def write_file(root: Path, path: str, content: bytes | Path) -> str:
     """Put `content` (bytes, or a file to copy) at `path` unless it stands there already; return its sha256."""
     target = root / path

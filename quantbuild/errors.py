@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -33,3 +35,18 @@ class StepError(QuantbuildError):
 
 class WorkerDied(StepError):  # noqa: N818 - a cause of failure, told as any other
     """The process that did a step ended before it answered."""
+
+
+_REMEDIES = {
+    errno.ENOSPC: "make room and build again",
+    errno.EDQUOT: "make room and build again",
+    errno.EFBIG: "raise the limit on the size of a file and build again",
+}
+
+
+def told(error: OSError) -> str:
+    """Return what the system refused in one line, with the file, and the remedy where there is but one."""
+    text = error.strerror or " ".join(str(error).split())
+    place = f": {error.filename}" if error.filename is not None else ""
+    remedy = _REMEDIES.get(error.errno) if error.errno is not None else None
+    return f"{text}{place}; {remedy}" if remedy else f"{text}{place}"

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from quantbuild import device_lock
 from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import ENTRY_SCHEMA, Cache, Entry
 from quantbuild.digests import Digest, Digests, Stamp, sha256_of_file
@@ -97,6 +98,7 @@ class Execution:
         self.pool = pool
         self.cache = cache
         self._make = make
+        self._told: set[str] = set()
 
     def restore(self, step: Step, pending: Pending, clock: Clock) -> tuple[Result, tuple[str, ...]] | None:
         """Bring a step's outputs back from the cache; None where it does not have them whole.
@@ -212,8 +214,7 @@ class Execution:
             scratch=str(scratch),
         )
         if step.action == "benchmark":
-            exclusive: bool = plug_in("runners", step.parameters["runner"]).EXCLUSIVE
-            with self.machine.exclusive() if exclusive else self.machine.shared(), self._watched(job.step, clock):
+            with self._device(step), self._watched(job.step, clock):
                 return self.pool.run("light", job, log)
         values = self._run_shared(worker_kind(step), job, log, clock)
         if "description" in step.outputs:
@@ -233,6 +234,35 @@ class Execution:
         except WorkerDied as error:
             remedy = "keep_float keeps an op in float; or use another scheme" if job.action == "quantize" else ""
             raise StepError(f"{error}; the .tflite was being loaded and run{remedy and '; '}{remedy}") from error
+
+    @contextlib.contextmanager
+    def _device(self, step: Step) -> Iterator[None]:
+        """Have a benchmark's device alone among all builds, and this machine too where the runner asks for that."""
+        runner = plug_in("runners", step.parameters["runner"])
+        device = step.id.rpartition("@")[2]
+        identity = f"{step.runner} {runner.identity(msgspec.convert(step.parameters['options'], runner.Options))}"
+        if runner.EXCLUSIVE:
+            # The other steps go first, while somebody else may measure; what is waited for after that is short.
+            self.machine.wait_for_the_others()
+        with (
+            device_lock.hold(
+                identity,
+                waiting=lambda pid: self._tell(
+                    f"device {device}: another build (pid {pid}) measures there; waiting for it"
+                ),
+                without=lambda why: self._tell(
+                    f"device {device}: no lock can be kept ({why}); others may measure meanwhile"
+                ),
+            ),
+            self.machine.exclusive() if runner.EXCLUSIVE else self.machine.shared(),
+        ):
+            yield
+
+    def _tell(self, text: str) -> None:
+        """Say something once, however many steps meet it."""
+        if text not in self._told:
+            self._told.add(text)
+            self.watcher.warned(text)
 
     def _run_shared(self, kind: Kind, job: Job, log: Path, clock: Clock) -> dict[str, Any]:
         with self.pool.slot(kind), self.machine.shared(), self._watched(job.step, clock):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from quantbuild.digests import Digest, sha256_of_bytes
-from quantbuild.record import Record
+from quantbuild.record import Record, Result
 
 KEY_SCHEMA = 1
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -18,12 +18,16 @@ MOST_SHOWN = 80
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Why a step must run: the kind, what it is about, and old and new where both are known."""
+    """Why a step must run: the kind, what it is about, and old and new where both are known.
+
+    `detail` is for whoever asks: it is longer than a word, and no part of what a record keeps.
+    """
 
     kind: str
     what: str = ""
     old: str | None = None
     new: str | None = None
+    detail: str = ""
 
     def text(self) -> str:
         """Return the reason in a few words."""
@@ -32,10 +36,18 @@ class Reason(msgspec.Struct, frozen=True):
             return head
         return f"{head}: {self.old} → {self.new}"
 
+    def explained(self) -> str:
+        """Return the reason with its detail."""
+        return f"{self.text()}: {self.detail}" if self.detail else self.text()
+
+
+InputChange = Callable[[str, str | None, str | None], Iterable[Reason]]
+"""Says what changed of the input of a role, from its old digest to its new one; None where it was or is no input."""
 
 NEVER_BUILT = Reason("never built")
 FORCED = Reason("forced")
 FORGOTTEN = Reason("forgotten")
+FAILED_BEFORE = "failed before"
 
 
 def key_of(preimage: Mapping[str, Any]) -> str:
@@ -43,33 +55,66 @@ def key_of(preimage: Mapping[str, Any]) -> str:
     return sha256_of_bytes(_encoder.encode(preimage))
 
 
+def input_change(role: str, old: str | None, new: str | None) -> Iterable[Reason]:
+    """Say that an input changed, by its role."""
+    return (Reason("input changed", role, _shown(old), _shown(new)),)
+
+
 def why_not_fresh(
     key: str,
     preimage: Mapping[str, Any],
     record: Record | None,
     digest: Callable[[str], Digest | None],
+    input_change: InputChange = input_change,
 ) -> tuple[Reason, ...]:
     """Return the reasons to run a step, empty when its outputs stand as its record says.
 
     `digest` gives the digest of a path relative to the root, None where there is no file.
     """
-    if record is None:
-        return (NEVER_BUILT,)
-    result = record.result
-    if result is None:
-        forgotten = record.failure is not None and record.failure.message == FORGOTTEN.kind
-        return (FORGOTTEN if forgotten else Reason("failed before"),)
-    if result.key != key:
-        changed = tuple(changes(result.preimage, preimage))
+    if record is None or record.result is None:
+        return (_no_result(record),)
+    if record.result.key != key:
+        changed = tuple(changes(record.result.preimage, preimage, input_change))
         return changed or (Reason("key changed"),)
-    reasons = []
+    return tuple(_outputs_not_as_recorded(record.result, digest))
+
+
+def known_reasons(
+    preimage: Mapping[str, Any],
+    unknown: Collection[str],
+    record: Record | None,
+    digest: Callable[[str], Digest | None],
+    input_change: InputChange = input_change,
+) -> tuple[Reason, ...]:
+    """Return the reasons to run a step that are known while the digests of its inputs of the roles `unknown` are not.
+
+    `preimage` is without these inputs.
+    """
+    if record is None or record.result is None:
+        return (_no_result(record),)
+    old = record.result.preimage
+    inputs = {role: sha256 for role, sha256 in old["inputs"].items() if role not in unknown}
+    changed = changes({**old, "inputs": inputs}, preimage, input_change)
+    return (*changed, *_outputs_not_as_recorded(record.result, digest))
+
+
+def _no_result(record: Record | None) -> Reason:
+    failure = None if record is None else record.failure
+    if failure is None:
+        return NEVER_BUILT
+    if failure.message == FORGOTTEN.kind:
+        return FORGOTTEN
+    log = f"; log: {failure.log}" if failure.log else ""
+    return Reason(FAILED_BEFORE, detail=f"{failure.message}{log}")
+
+
+def _outputs_not_as_recorded(result: Result, digest: Callable[[str], Digest | None]) -> Iterator[Reason]:
     for output in result.outputs.values():
         found = digest(output.path)
         if found is None:
-            reasons.append(Reason("output missing", output.path))
+            yield Reason("output missing", output.path)
         elif found.sha256 != output.sha256:
-            reasons.append(Reason("output altered", output.path, short(output.sha256), short(found.sha256)))
-    return tuple(reasons)
+            yield Reason("output altered", output.path, short(output.sha256), short(found.sha256))
 
 
 _LABELS = {
@@ -77,17 +122,28 @@ _LABELS = {
     "action": "action changed",
     "code": "quantbuild's code changed",
     "parameters": "option changed",
-    "inputs": "input changed",
     "tools": "tool changed",
     "cpu": "CPU changed",
+    "device": "device changed",
 }
 
 
-def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[Reason]:
+def changes(
+    old: Mapping[str, Any], new: Mapping[str, Any], input_change: InputChange = input_change
+) -> Iterator[Reason]:
     """Yield a reason for each component in which two pre-images differ, old → new."""
     for part in sorted(set(old) | set(new)):
+        if part == "inputs":
+            yield from _input_changes(old.get(part, {}), new.get(part, {}), input_change)
+            continue
         for name, before, after in _leaves(old.get(part), new.get(part)):
             yield Reason(_LABELS.get(part, part), name, _shown(before), _shown(after))
+
+
+def _input_changes(old: Mapping[str, str], new: Mapping[str, str], input_change: InputChange) -> Iterator[Reason]:
+    for role in sorted(set(old) | set(new)):
+        if old.get(role) != new.get(role):
+            yield from input_change(role, old.get(role), new.get(role))
 
 
 def _leaves(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:

@@ -129,8 +129,8 @@ def _slices(
 
     The more slices there are, the likelier one of them looks bad by chance. So the probability of error is divided
     among them (Bonferroni): of k slices each has the confidence 1 − (1 − confidence) / k, and with at least
-    `confidence` every interval holds. That is as true as the interval is: the bootstrap, for scores that are not
-    right or wrong, is too narrow below some 30 samples (of 10, 97 % where 99.4 % is asked).
+    `confidence` every interval holds: as true as each is, see `statistics.bootstrap_mean` for scores that are not right
+    or wrong.
     """
     found = evaluation["slices"]
     error = (1 - gate.get("confidence", CONFIDENCE)) / max(len(found), 1)

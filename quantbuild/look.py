@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from quantbuild import closing
 from quantbuild.build import Build
-from quantbuild.errors import StepError
-from quantbuild.freshness import Reason, key_of, why_not_fresh
+from quantbuild.errors import StepError, told
+from quantbuild.freshness import Reason, key_of, known_reasons, why_not_fresh
 from quantbuild.outcome import Outcome
 from quantbuild.plan import record_path
 from quantbuild.record import read_record
@@ -46,18 +46,29 @@ class Look:
         return self._reasons[step_id]
 
     def _look(self, step_id: str) -> tuple[Reason, ...]:
+        try:
+            return self._looked_at(step_id)
+        except StepError as error:
+            return (Reason(str(error).removeprefix(f"{step_id}: ")),)
+        except OSError as error:
+            return (Reason(told(error)),)
+
+    def _looked_at(self, step_id: str) -> tuple[Reason, ...]:
         needs = self._needs(step_id)
         stale = [needed for needed in needs if self.explain(needed)]
-        if stale:
-            return tuple(Reason("unknown until built", needed) for needed in stale)
+        unknown = tuple(Reason(f"unknown until {needed} is built") for needed in stale)
+        if stale and step_id in closing.CLOSING:
+            return unknown  # what it is made of follows from them
         step = self._closing_step(step_id) if step_id in closing.CLOSING else self._build.steps[step_id]
-        try:
-            preimage = self._build.preimage(step)
-        except StepError as error:
-            return (Reason(str(error)),)
+        roles = [role for role, given in step.inputs.items() if given.step in stale]
+        build = self._build
+        preimage = build.preimage(step, without=roles)
+        record = read_record(build.root / record_path(step))
+        if stale:
+            known = known_reasons(preimage, roles, record, build.digests.digest, build.input_change(step))
+            return (*known, *unknown)
         key = self._keys[step_id] = key_of(preimage)
-        record = read_record(self._build.root / record_path(step))
-        reasons = why_not_fresh(key, preimage, record, self._build.digests.digest)
+        reasons = why_not_fresh(key, preimage, record, build.digests.digest, build.input_change(step))
         if not reasons:
             assert record is not None
             self.outcomes[step_id] = Outcome(

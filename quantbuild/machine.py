@@ -77,7 +77,7 @@ class Machine:
     def exclusive(self) -> Iterator[None]:
         """Have the machine alone, after the expected steps."""
         with self._condition:
-            self._wait_for_the_others()
+            self._others_first()
             self._condition.wait_for(self._idle)
             self._alone = True
         try:
@@ -87,7 +87,12 @@ class Machine:
                 self._alone = False
                 self._changed()
 
-    def _wait_for_the_others(self) -> None:
+    def wait_for_the_others(self) -> None:
+        """Let the expected steps go first; nothing is held afterwards."""
+        with self._condition:
+            self._others_first()
+
+    def _others_first(self) -> None:
         if threading.current_thread() is threading.main_thread():
             return  # a serial run: nothing else can go on while this waits
         while True:

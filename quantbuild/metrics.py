@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantbuild.declared_files import code_path, import_function, only_declared
 from quantbuild.errors import StepError
 
 RELATIVE = ("agreement", "sqnr")
@@ -135,6 +135,8 @@ def _top(k: int) -> Callable[[Outputs, Any], float]:
 def _class_number(label: Any, classes: int) -> int:
     """Return a label as a class number below `classes`. Raises StepError."""
     value = np.asarray(label)
+    if value.dtype.kind in "US" and value.ndim == 0:
+        raise StepError(f'label "{value}" is a text; number the classes from 0, in the order of the model\'s output')
     if value.ndim != 0 or value.dtype.kind not in "iu":
         raise StepError(f"label is {value.dtype}{list(value.shape)}; give one class number per sample")
     number = int(value)
@@ -162,26 +164,39 @@ def _errors(outputs: Outputs, label: Any) -> NDArray[np.float64]:
     return values.astype(np.float64).reshape(-1) - target.astype(np.float64).reshape(-1)
 
 
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def _custom(name: str, root: Path) -> Metric:
     """Import the user's metric from under the workspace root."""
-    module_name, _, function_name = name.partition(":")
-    sys.path.insert(0, str(root))
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except ImportError as error:
-        raise StepError(f"metric {name}: cannot be imported ({error}); put the module under the root") from error
-    except AttributeError as error:
-        raise StepError(f"metric {name}: {module_name} has no {function_name}; name a function in it") from error
-    finally:
-        sys.path.remove(str(root))
-    if not isinstance(getattr(function, "higher_is_better", None), bool):
+    function_name = name.partition(":")[2]
+    place = f"metric {name}"
+    code = code_path(name)
+
+    def guarded() -> AbstractContextManager[None]:
+        return only_declared(root, [code], place=place, remedy=f'put what it needs of "{{}}" into {code}')
+
+    with guarded():
+        try:
+            function = import_function(name, root, place=place)
+        except StepError:
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            raise StepError(f"{place}: cannot be imported ({_first_line(error)}); see the step's log") from error
+    higher_is_better = getattr(function, "higher_is_better", None)
+    if not isinstance(higher_is_better, bool):
         raise StepError(
             f"metric {name}: has no attribute higher_is_better; set {function_name}.higher_is_better = True or False"
         )
 
     def score(outputs: Outputs, label: Any) -> float:
         try:
-            value = float(function(outputs, label))
+            with guarded():
+                value = float(function(outputs, label))
+        except StepError:
+            raise
         except Exception as error:
             # The user's code, which may raise anything: its traceback goes to the step's log.
             traceback.print_exc()
@@ -190,4 +205,4 @@ def _custom(name: str, root: Path) -> Metric:
             raise StepError(f"metric {name} returned {value}; return a finite number")
         return value
 
-    return Metric(name=name, higher_is_better=function.higher_is_better, score=score)
+    return Metric(name=name, higher_is_better=higher_is_better, score=score)

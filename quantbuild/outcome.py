@@ -9,6 +9,8 @@ import msgspec
 
 from quantbuild.record import Result
 
+BLOCKED_BY = "blocked by "
+
 Status = Literal["executed", "restored", "up_to_date", "failed", "blocked"]
 
 
@@ -40,8 +42,19 @@ def is_done(outcomes: Outcomes, step: str) -> bool:
 
 def first_error(outcomes: Outcomes, steps: list[str]) -> str | None:
     """Return the message of the first of `steps` that failed or was blocked."""
-    for step in steps:
-        outcome = outcomes.get(step)
-        if outcome is not None and not outcome.done:
-            return outcome.message
-    return None
+    outcome = _first_not_done(outcomes, steps)
+    return None if outcome is None else outcome.message
+
+
+def first_cause(outcomes: Outcomes, steps: list[str]) -> dict[str, str | None] | None:
+    """Return step, message and log of the failure behind the first of `steps` that failed or was blocked."""
+    outcome = _first_not_done(outcomes, steps)
+    if outcome is not None and outcome.status == "blocked":
+        failed = outcomes.get((outcome.message or "").removeprefix(BLOCKED_BY))
+        outcome = failed or outcome
+    return None if outcome is None else {"step": outcome.step, "message": outcome.message, "log": outcome.log}
+
+
+def _first_not_done(outcomes: Outcomes, steps: list[str]) -> Outcome | None:
+    found = (outcomes.get(step) for step in steps)
+    return next((outcome for outcome in found if outcome is not None and not outcome.done), None)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from quantbuild.declared_files import code_path
 from quantbuild.leftovers import DIST_RECORD
 from quantbuild.manifest.definitions import Dataset, Device, Model, Variant, Workspace
 from quantbuild.step import Input, Step
@@ -247,7 +248,7 @@ def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, ne
         code.append(loader.__name__)
         tools |= set(tools_of(loader))
     if needed & {"selection", "evaluation"}:
-        inputs |= _metric_code(workspace, model.metric)
+        inputs |= _metric_code(model.metric)
     if "evaluation" in needed:
         parameters["confidence"] = variant.gate.confidence
         baseline = f"evaluate:{model.name}/{FLOAT32}"
@@ -281,17 +282,15 @@ def _evaluate(workspace: Workspace, model: Model, variant: str) -> Step:
         f"evaluate:{model.name}/{variant}",
         inputs=inputs,
         parameters=parameters if variant != FLOAT32 else {**parameters, "fingerprint": True},
-        files={**files, **_metric_code(workspace, model.metric)},
+        files={**files, **_metric_code(model.metric)},
         outputs=outputs if variant != FLOAT32 else {**outputs, "inputs": evaluation_inputs_path(model.name)},
         needs=tuple(needs),
     )
 
 
-def _metric_code(workspace: Workspace, metric: str) -> dict[str, Input]:
-    """Return the file of a metric of the user's own, so that editing it evaluates again."""
-    module, colon, _ = metric.partition(":")
-    path = f"{module.replace('.', '/')}.py"
-    return {"metric": Input(path=path)} if colon and (workspace.root / path).is_file() else {}
+def _metric_code(metric: str) -> dict[str, Input]:
+    """Return what a metric of the user's own is made of, so that editing it evaluates again."""
+    return {"metric": Input(path=code_path(metric))} if ":" in metric else {}
 
 
 def _benchmark(model: Model, variant: str, device: Device) -> Step:

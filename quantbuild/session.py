@@ -139,11 +139,19 @@ class Session:
                 self.build.run(self.build.step(step_id), forced=forced)
 
     def take_lock(self, waiting: Callable[[str], None]) -> None:
-        """Take the workspace's lock for the rest of this process."""
-        if self._lock_file is None:
+        """Take the workspace's lock for the rest of this process.
+
+        Raises:
+            UsageError: the state cannot be written.
+        """
+        if self._lock_file is not None:
+            return
+        try:
             self._lock_file = (self.root / LOCK).open("a+", encoding="utf-8")
             if not _lock(self._lock_file, waiting):
                 leftovers.sweep(self.root)
+        except OSError as error:
+            raise UsageError(f"{LOCK}: {error.strerror}; quantbuild keeps its state under build/") from error
 
     # The end -------------------------------------------------------------------------------------------------------
 
@@ -162,10 +170,11 @@ class Session:
             self.build  # noqa: B018 - it finds the same steps up to date, and publishes what they made
         if self._build is None:
             assert self._standing is not None
-            gates = self._standing.snapshot.failed_gates if "check" in self._stood else ()
+            old, checked = self._standing.snapshot, "check" in self._stood
+            failed, undecided = (old.failed_gates, old.undecided_gates) if checked else ((), ())
             counts = dict.fromkeys(COUNTED, 0) | {"up_to_date": len(self._stood)}
             steps = [{"id": step, "status": "up_to_date", "reasons": []} for step in sorted(self._stood)]
-            ending = Ending(counts=counts, failed_gates=gates, reported="report" in self._stood)
+            reported = "report" in self._stood
             restamped = self._standing.restamped()
             if restamped is not None:
                 write_snapshot(self._snapshot_path, restamped)
@@ -174,11 +183,12 @@ class Session:
             build.publish_partly()
             build.code.save()
             self._keep_standing(build)
-            gates = tuple(build.failed_gates())
+            failed, undecided = build.gates("failed"), build.gates("undecided")
+            counts = build.counts()
             steps = build.step_rows(build.outcomes)
             outcome = build.outcomes.get("report")
             reported = outcome is not None and outcome.done
-            ending = Ending(counts=build.counts(), failed_gates=gates, reported=reported)
+        ending = Ending(counts=counts, failed_gates=failed, undecided_gates=undecided, reported=reported)
         self.digests.save()
         self._write_last_run(ending, steps)
         if self._lock_file is not None:
@@ -197,6 +207,7 @@ class Session:
             "schema": 1,
             **ending.counts,
             "failed_gates": ending.failed_gates,
+            "undecided_gates": ending.undecided_gates,
             "steps": steps,
             "trials": {**tried, "steps": trials},
         }
@@ -247,8 +258,7 @@ class Session:
             self._carry_over(old, set(build.outcomes), steps, files)
         used = sorted({path for rests_on in steps.values() for path in (*rests_on.own, *rests_on.made)})
         places = {path: place for place, path in enumerate(used)}
-        check = build.outcomes.get("check")
-        gates = tuple(build.failed_gates()) if check is not None or old is None else old.failed_gates
+        kept = None if "check" in build.outcomes else old
         tools.pop("python", None)
         snapshot = Snapshot(
             schema=SNAPSHOT_SCHEMA,
@@ -261,16 +271,18 @@ class Session:
             steps={step: tuple(places[path] for path in found.own) for step, found in steps.items()},
             made_inputs=encode_places({s: tuple(places[path] for path in found.made) for s, found in steps.items()}),
             files=tuple(files[path] for path in used),
-            failed_gates=gates,
+            failed_gates=build.gates("failed") if kept is None else kept.failed_gates,
+            undecided_gates=build.gates("undecided") if kept is None else kept.undecided_gates,
         )
         write_snapshot(self._snapshot_path, snapshot)
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """How a run ended: steps by status, gates that failed, and whether the page stands."""
+    """How a run ended: steps by status, gates that failed or were left undecided, and whether the page stands."""
 
     counts: dict[str, int]
     failed_gates: tuple[dict[str, Any], ...]
+    undecided_gates: tuple[dict[str, Any], ...]
     reported: bool
 
     @property

@@ -23,7 +23,7 @@ from doit import Globals
 from doit.runner import MRunner, MThreadRunner, Runner
 
 from quantbuild import answers
-from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError
+from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError, told
 from quantbuild.leftovers import STATE_FOLDER
 from quantbuild.machine import processors
 from quantbuild.session import CLOSING_DOCS, GROUPS, Session, make_state_folder, steps_of
@@ -64,7 +64,7 @@ def tasks() -> dict[str, Any]:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(error.exit_code) from None
     except OSError as error:
-        sys.stderr.write(f"{error.filename}: {error.strerror}; quantbuild keeps its state under build/\n")
+        sys.stderr.write(f"{told(error)}\n")
         raise SystemExit(EXIT_USAGE) from None
 
     def task_quantbuild() -> Iterator[TaskDict]:
@@ -78,7 +78,7 @@ def tasks() -> dict[str, Any]:
     return {
         "DOIT_CONFIG": {
             "backend": "sqlite3",
-            "dep_file": DATABASE,
+            "dep_file": answers.usable_database(DATABASE),
             "default_tasks": ["report"],
             "num_process": THREADS_PER_PROCESSOR * processors() + min(benchmarks, MOST_WAITING_BENCHMARKS),
             "par_type": "thread",
@@ -193,7 +193,7 @@ class Shell:
             self._abort(error)
 
     def _abort(self, error: QuantbuildError) -> NoReturn:
-        """End the process: a file that the manifests name was taken away since the last build."""
+        """End the process: a file that the manifests name was taken away, or the state cannot be written any more."""
         sys.stderr.write(f"{error}\n")
         self._aborted = True
         raise SystemExit(error.exit_code) from None
@@ -214,9 +214,12 @@ class Shell:
         self.session.expect(early, steps)
 
     def _take_lock(self) -> None:
-        self.session.take_lock(
-            lambda pid: self._line(f"quantbuild: another build runs in this workspace (pid {pid}); waiting for it")
-        )
+        try:
+            self.session.take_lock(
+                lambda pid: self._line(f"quantbuild: another build runs in this workspace (pid {pid}); waiting for it")
+            )
+        except QuantbuildError as error:
+            self._abort(error)
 
     def finish(self) -> int:
         """Keep the state, print the closing lines; return the exit code."""
@@ -227,16 +230,18 @@ class Shell:
         try:
             ending = self.session.finish()
         except OSError as error:
-            self._line(f"quantbuild: {error.strerror}: {error.filename}; the build's state was not kept")
+            self._line(f"quantbuild: the build's state was not kept: {told(error)}")
             return EXIT_FAILED
         finally:
             self.session.close()
+        for gate in ending.undecided_gates:
+            self._line(f"gate undecided: {gate['model']}/{gate['variant']}: {gate['message']}")
         for gate in ending.failed_gates:
             self._line(f"gate failed: {gate['model']}/{gate['variant']}: {gate['message']}")
         if ending.reported:
             self._line(f"report: {REPORT_PAGE}")
-        told = ("executed", "restored", "up_to_date", "failed")
-        self._line("quantbuild: " + ", ".join(f"{ending.counts[name]} {name.replace('_', ' ')}" for name in told))
+        counted = ("executed", "restored", "up_to_date", "failed")
+        self._line("quantbuild: " + ", ".join(f"{ending.counts[name]} {name.replace('_', ' ')}" for name in counted))
         return EXIT_FAILED if ending.failed else 0
 
     def _line(self, text: str) -> None:

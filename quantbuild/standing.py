@@ -22,7 +22,7 @@ from quantbuild.code import package_stamp
 from quantbuild.digests import Digests, Stamp, sha256_of_bytes
 from quantbuild.tools import cpu, version
 
-SNAPSHOT_SCHEMA = 2
+SNAPSHOT_SCHEMA = 3
 MANIFEST_FOLDER = "manifests"
 
 
@@ -77,6 +77,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True):
     """The same for the inputs that other steps made, encoded: a build with nothing to do has no use for them."""
     files: tuple[File, ...]
     failed_gates: tuple[dict[str, Any], ...]
+    undecided_gates: tuple[dict[str, Any], ...]
 
 
 _decoder = msgspec.msgpack.Decoder(Snapshot)
@@ -201,9 +202,10 @@ def manifest_files(digests: Digests) -> tuple[File, ...]:
     """Return every manifest with its digest; a new or vanished file is a difference."""
     found = []
     for path in _manifest_paths(digests):
-        digest = digests.digest(path)
-        if digest is not None:
-            found.append(File(path, digest.sha256, digests.believed_stamp(path)))
+        with contextlib.suppress(OSError):  # unreadable: who loads the manifests says so
+            digest = digests.digest(path)
+            if digest is not None:
+                found.append(File(path, digest.sha256, digests.believed_stamp(path)))
     return tuple(found)
 
 

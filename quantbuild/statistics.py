@@ -20,6 +20,8 @@ P99_FROM = 1000
 # Below this many samples that differ, a bootstrap sees too few of them to know how often they come.
 _FEW_DIFFERENCES = 10
 _CHUNK = 1 << 22
+# Of the sample's standard deviation: what a resample's counts as at least.
+_LEAST_DEVIATION = 0.1
 
 
 def verdict(loss_low: float | None, loss_high: float | None, limit: float) -> Verdict:
@@ -71,8 +73,7 @@ def proportion(successes: int, n: int, confidence: float) -> Interval:
 def paired_mean(first: NDArray[Any], second: NDArray[Any], confidence: float, *, seed: int = 0) -> Interval | None:
     """Return an interval for mean(`first` - `second`) of paired per-sample scores; None where they cannot tell.
 
-    Scores that are all 0 or 1 go to `paired_proportions`. Others: the bias-corrected and accelerated
-    bootstrap (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 14). Where fewer
+    Scores that are all 0 or 1 go to `paired_proportions`. Others: `bootstrap_mean` of the differences. Where fewer
     than ten samples differ it is widened by what an exact interval for their share allows, times the
     largest difference seen (without any: the spread of `first`), so that it is never [0, 0] because
     the few samples at hand happened to agree.
@@ -98,26 +99,43 @@ def paired_mean(first: NDArray[Any], second: NDArray[Any], confidence: float, *,
 
 
 def bootstrap_mean(values: NDArray[Any], confidence: float, *, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Return the BCa bootstrap interval for the mean of `values` [n], n ≥ 2. The seed decides it alone."""
+    """Return an interval for the mean of `values` [n], n ≥ 2: bootstrap-t, joined with Student's t.
+
+    The seed decides it alone. The bootstrap-t interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993,
+    section 12.5) follows a skew that Student's does not know of; Student's is exact for normal values and holds where a
+    few resamples tell nothing of the tails. A resample's deviation counts as no less than a tenth of the sample's:
+    otherwise a few nearly equal values, drawn alone, would give an end without meaning.
+
+    How often a 95 % interval holds the true mean, in per cent, by simulation (benchmarks/intervals.py, 4000 samples of
+    each size: ± 0.8), beside Student's alone and the bias-corrected and accelerated bootstrap:
+
+    ======================  ====  ====  ====  ====  ====
+    values                   n=5    10    20    50   200
+    ======================  ====  ====  ====  ====  ====
+    normal, this            97.0  96.0  96.0  95.1  95.4
+    normal, Student's       95.5  94.9  95.2  94.7  95.0
+    normal, BCa             84.5  89.5  92.8  94.0  94.8
+    lognormal, this         90.3  91.2  92.8  94.0  95.8
+    lognormal, Student's    83.4  83.4  86.5  90.2  93.0
+    lognormal, BCa          74.8  81.8  87.4  90.5  93.3
+    ======================  ====  ====  ====  ====  ====
+    """
+    from scipy import special
+
     values = np.asarray(values, dtype=np.float64)
+    n = len(values)
     mean = float(values.mean())
-    deviations = values - mean
-    spread = float((deviations**2).sum())
-    if spread == 0:
+    size = float(np.abs(values - mean).max())
+    if size == 0:
         return mean, mean
-    means = _resampled_means(values, seed, resamples)
-    normal = NormalDist()
-    below = (np.count_nonzero(means < mean) + np.count_nonzero(means == mean) / 2) / resamples
-    bias = normal.inv_cdf(min(max(below, 0.5 / resamples), 1 - 0.5 / resamples))
-    # The jackknife's acceleration of a mean has this closed form: a sixth of the skewness over root n.
-    acceleration = float((deviations**3).sum()) / (6 * spread**1.5)
-
-    def end(z: float) -> float:
-        shifted = bias + z
-        return quantile(means, normal.cdf(bias + shifted / (1 - acceleration * shifted)))
-
-    z = normal.inv_cdf((1 + confidence) / 2)
-    return end(-z), end(z)
+    deviations = (values - mean) / size  # the square of a large one would be infinite
+    error = size * float(deviations.std(ddof=1)) / math.sqrt(n)
+    ratios = _studentized_means(deviations, seed, resamples)
+    tail = (1 - confidence) / 2
+    student = float(special.stdtrit(n - 1, 1 - tail))
+    low = max(quantile(ratios, 1 - tail), student)
+    high = max(-quantile(ratios, tail), student)
+    return mean - low * error, mean + high * error
 
 
 def is_binary(scores: NDArray[Any]) -> bool:
@@ -169,18 +187,21 @@ def _bisect(left_of: Callable[[float], bool], low: float, high: float) -> float:
     return (low + high) / 2
 
 
-def _resampled_means(values: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
-    """Return the means of `resamples` draws with replacement, as [resamples], in chunks of bounded memory.
+def _studentized_means(deviations: NDArray[np.float64], seed: int, resamples: int) -> NDArray[np.float64]:
+    """Return the mean over its standard error of draws with replacement, as [resamples], in chunks of bounded memory.
 
-    Indices are PCG64's raw output modulo n: numpy promises that stream for every version, and the bias
-    of the modulo is below 2^-40.
+    `deviations` [n] have the mean 0. Indices are PCG64's raw output modulo n: numpy promises that stream for every
+    version, and the bias of the modulo is below 2^-40.
     """
-    n = len(values)
+    n = len(deviations)
     bits = np.random.PCG64(seed)
     rows = max(_CHUNK // n, 1)
-    means = np.empty(resamples)
+    least = _LEAST_DEVIATION * float(deviations.std(ddof=1))
+    ratios = np.empty(resamples)
     for start in range(0, resamples, rows):
         stop = min(start + rows, resamples)
         raw = np.asarray(bits.random_raw((stop - start) * n)).reshape(stop - start, n)
-        means[start:stop] = values[raw % n].mean(axis=1)
-    return means
+        drawn = deviations[raw % n]
+        spread = np.maximum(drawn.std(axis=1, ddof=1), least)
+        ratios[start:stop] = drawn.mean(axis=1) / (spread / math.sqrt(n))
+    return ratios

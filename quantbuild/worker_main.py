@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from quantbuild import reporting
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, told
 from quantbuild.step import Job
 from quantbuild.workers import Reply, Request
 
@@ -75,9 +75,8 @@ def _do(job: Job) -> Reply:
         return Reply(error=f"{job.step}: out of memory; close other programs or use fewer samples")
     except Exception as error:  # noqa: BLE001 - the rim of a worker: the traceback goes to the log, one line to the user
         _log_traceback()
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            place = f": {error.filename}" if error.filename else ""
-            return Reply(error=f"{job.step}: {error.strerror}{place}; make room and build again")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return Reply(error=f"{job.step}: {told(error)}")
         first = next(iter(str(error).strip().splitlines()), "")
         return Reply(
             error=f"{job.step}: {type(error).__name__}: {first}"[:500] + "; see its log",

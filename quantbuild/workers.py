@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import selectors
 import signal
@@ -10,13 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from quantbuild.errors import StepError, WorkerDied
+from quantbuild.errors import StepError, UsageError, WorkerDied
 from quantbuild.step import Job
 
 Kind = Literal["light", "litert", "tensorflow"]
@@ -24,6 +25,9 @@ Kind = Literal["light", "litert", "tensorflow"]
 # A worker is replaced once it holds this much: the TensorFlow converter leaks on every call (tensorflow#122598).
 RECYCLE_ABOVE_BYTES = 3 * 1024**3
 STEP_TIMEOUT_SECONDS = 3600.0
+TIMEOUT_VARIABLE = "QUANTBUILD_STEP_TIMEOUT"
+# What a worker forked may keep its pipe open, so that its death has to be looked for.
+LOOK_SECONDS = 1.0
 END_TIMEOUT_SECONDS = 5.0
 
 WORKER_ENVIRONMENT = {
@@ -52,6 +56,17 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     resident_bytes: int = 0
     progress: tuple[int, int] | None = None
     """Samples done and all of them: no reply yet, a word on the way."""
+
+
+def step_timeout(environ: Mapping[str, str]) -> float:
+    """Return how many seconds a step may take: an hour, or as the environment says. Raises UsageError."""
+    text = environ.get(TIMEOUT_VARIABLE)
+    if not text:
+        return STEP_TIMEOUT_SECONDS
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < math.inf:
+            return float(text)
+    raise UsageError(f'{TIMEOUT_VARIABLE}: "{text}" is no number of seconds above 0; write one, or unset it')
 
 
 class _Worker:
@@ -103,8 +118,13 @@ class _Worker:
         with selectors.DefaultSelector() as selector:
             selector.register(self._replies, selectors.EVENT_READ)
             while b"\n" not in self._unread:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise TimeoutError
+                left = deadline - time.monotonic()
+                if not selector.select(min(max(0.0, left), LOOK_SECONDS)):
+                    if left <= 0:
+                        raise TimeoutError
+                    if self.process.poll() is None or selector.select(0):
+                        continue
+                    break
                 piece = self._replies.read(65536)
                 if not piece:
                     break
@@ -145,8 +165,16 @@ class WorkerPool:
     `processors` are those that the workers may use, None for all of this process (a system need not know of such sets).
     """
 
-    def __init__(self, root: Path, limits: dict[Kind, int], *, processors: frozenset[int] | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        limits: dict[Kind, int],
+        *,
+        processors: frozenset[int] | None = None,
+        timeout_seconds: float = STEP_TIMEOUT_SECONDS,
+    ) -> None:
         self._root = root
+        self._timeout_seconds = timeout_seconds
         self._processors = processors
         self._idle: dict[Kind, list[_Worker]] = {kind: [] for kind in limits}
         self._busy: set[_Worker] = set()
@@ -168,7 +196,7 @@ class WorkerPool:
         job: Job,
         log: Path,
         *,
-        timeout_seconds: float = STEP_TIMEOUT_SECONDS,
+        timeout_seconds: float | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
     ) -> dict[str, Any]:
         """Do `job` in a worker of `kind`; return the action's values.
@@ -178,13 +206,15 @@ class WorkerPool:
         Raises:
             StepError: the step failed; the message says why in one line. WorkerDied where its process ended.
         """
+        timeout_seconds = timeout_seconds or self._timeout_seconds
         worker = self._take(kind)
         try:
             reply = worker.ask(Request(job=job, log=str(log)), timeout_seconds, progress)
         except TimeoutError:
             self._drop(worker)
             raise StepError(
-                f"{job.step}: no result after {timeout_seconds:.0f} s, its worker was stopped; see its log"
+                f"{job.step}: no result after {timeout_seconds:.0f} s, its worker was stopped; see its log, "
+                f"or set {TIMEOUT_VARIABLE} to more seconds"
             ) from None
         except BaseException:
             self._drop(worker)

@@ -11,6 +11,7 @@ from quantbuild.lint import rules as lint_rules
 from quantbuild.step import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from xml.etree.ElementTree import Element
 
     from quantbuild.lint.findings import Finding
@@ -42,24 +43,30 @@ def run(job: Job) -> dict[str, Any]:
     Inputs, each absent where its step failed or does not exist: ``MODEL/VARIANT:description``,
     ``MODEL/VARIANT:evaluation``, ``MODEL/VARIANT:samples``, ``MODEL/VARIANT@DEVICE:result``,
     ``MODEL:calibration_samples`` and ``MODEL:evaluation_samples``. Writes ``gates``, ``junit`` and ``sarif``; returns
-    the failed gates and what the lint found that was not told before.
+    the gates that failed, those left undecided, and what the lint found that was not told before.
     """
     models = [_model(job, model) for model in job.parameters["models"]]
-    told = [finding for model in models for finding in model.pop("found_here")]
-    failed = [
-        {"model": model["name"], "variant": variant["name"], **_without(row, "name", "fails"), "gate": row["name"]}
-        for model in models
-        for variant in model["variants"]
-        for row in variant["gates"]
-        if row["fails"]
-    ]
+    found = [finding for model in models for finding in model.pop("found_here")]
+    failed = _told(models, lambda row: bool(row["fails"]))
+    undecided = _told(models, lambda row: row["verdict"] == "undecided" and not row["fails"])
     _write_json(job.outputs["gates"], {"models": models, "failed": failed})
     _write_junit(job.outputs["junit"], models)
     _write_json(job.outputs["sarif"], _sarif(models))
     verdicts = {
         f"{model['name']}/{variant['name']}": _overall(variant) for model in models for variant in model["variants"]
     }
-    return {"failed": failed, "verdicts": verdicts, "lint": told}
+    return {"failed": failed, "undecided": undecided, "verdicts": verdicts, "lint": found}
+
+
+def _told(models: list[dict[str, Any]], which: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+    """Return the judged gates that the build tells of, each with its model and variant."""
+    return [
+        {"model": model["name"], "variant": variant["name"], **_without(row, "name", "fails"), "gate": row["name"]}
+        for model in models
+        for variant in model["variants"]
+        for row in variant["gates"]
+        if which(row)
+    ]
 
 
 def _overall(variant: dict[str, Any]) -> str | None:
@@ -128,6 +135,7 @@ def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any], judgement
         "accuracy": accuracy,
         "gates": [{**row, "fails": gates.fails(row, gate)} for row in rows],
         "error": variant["error"],
+        "cause": variant["cause"],
     }
 
 
@@ -193,7 +201,7 @@ def _cases(suite: Element, class_name: str, variant: dict[str, Any]) -> None:
 
     if variant["error"] is not None:
         case = ET.SubElement(suite, "testcase", classname=class_name, name="build")
-        ET.SubElement(case, "error", message=variant["error"])
+        ET.SubElement(case, "error", message=_error(variant)).text = _log(variant)
     for row in variant["gates"]:
         name = f"{row['name']}@{row['device']}" if row["device"] else row["name"]
         case = ET.SubElement(suite, "testcase", classname=class_name, name=name)
@@ -201,6 +209,17 @@ def _cases(suite: Element, class_name: str, variant: dict[str, Any]) -> None:
             ET.SubElement(case, "failure", type=row["verdict"], message=row["message"])
         elif row["verdict"] != "pass":
             ET.SubElement(case, "skipped", message=f"{row['verdict'].replace('_', ' ')}: {row['message']}")
+
+
+def _error(variant: dict[str, Any]) -> str:
+    """Return why a variant could not be made or judged; where a step before it failed, with what that one said."""
+    error, cause = variant["error"], variant["cause"]["message"]
+    return str(error) if cause in (None, error) else f"{error}: {cause}"
+
+
+def _log(variant: dict[str, Any]) -> str | None:
+    log = variant["cause"]["log"]
+    return f"step {variant['cause']['step']}; log: {log}" if log else f"step {variant['cause']['step']}"
 
 
 def _sarif(models: list[dict[str, Any]]) -> dict[str, Any]:
@@ -212,7 +231,9 @@ def _sarif(models: list[dict[str, Any]]) -> dict[str, Any]:
         for variant in model["variants"]:
             place = f"{model['name']}/{variant['name']}"
             if variant["error"] is not None:
-                results.append(_result("step_failed", "error", place, variant["error"]))
+                failed = _result("step_failed", "error", place, _error(variant))
+                cause = variant["cause"]
+                results.append({**failed, "properties": {"step": cause["step"], "log": cause["log"]}})
             for row in variant["gates"]:
                 if row["fails"] or row["verdict"] == "undecided":
                     level = "error" if row["fails"] else "warning"

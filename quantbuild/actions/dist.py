@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from quantbuild import dist, leftovers
+from quantbuild import depfile, dist, leftovers
 from quantbuild.digests import sha256_of_file
 
 WORKER = "parent"
@@ -44,8 +44,10 @@ def publish(root: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]
             (root / path).unlink(missing_ok=True)
     tools = {**(old.get("tools", {}) if partial else {}), **parameters["tools"]}
     dist.write_file(root, dist.LOCK_PATH, dist.lock(entries, sorted(failed), ship, tools))
-    sources = sorted({path for entry in entries.values() for path in entry["inputs"]})
-    dist.write_file(root, dist.DEPFILE_PATH, dist.depfile([dist.artifact_file(name) for name in entries], sources))
+    labels = {path for role, path in inputs.items() if role.endswith(":labels")}
+    sources = {path for entry in entries.values() for path in entry["inputs"]} | labels
+    depends = depfile.dependencies(root, sources, parameters["manifests"])
+    dist.write_file(root, dist.DEPFILE_PATH, depfile.rule(depfile.targets(entries, ship), depends))
     # What a publication that was cut short has left is for the next whole one to take away.
     leftovers.note(root, may_stand if partial else outputs, complete=noted.complete or not partial)
     return sorted(outputs)

@@ -14,6 +14,7 @@ from quantbuild.cache import action_result
 from quantbuild.cache.local import LocalCache
 from quantbuild.cache.remote import RemoteCache
 from quantbuild.digests import Digest, sha256_of_bytes
+from quantbuild.user_folder import user_folder
 
 ENTRY_SCHEMA = 1
 ENTRY_NAME = "quantbuild-result.json"
@@ -86,7 +87,7 @@ class Cache:
         self.local.put_bytes(entry_digest.sha256, encoded)
         self.local.put_action(key, value)
         if share and self.remote is not None and self.remote.uploads:
-            sent = all(self.remote.put_file(digest.sha256, path) for path, digest in files.values())
+            sent = all(self.remote.put_file(digest, path) for path, digest in files.values())
             if sent and self.remote.put_bytes(entry_digest.sha256, encoded):
                 self.remote.put_action(key, value)
 
@@ -100,7 +101,7 @@ class Cache:
         files: dict[str, tuple[Path, Digest]] = {}
         for place, (role, digest) in enumerate(sorted(named.items())):
             target = scratch / f"restored.{place}"
-            if not self._fetch(digest.sha256, target, remote):
+            if not self._fetch(digest, target, remote):
                 return None
             files[role] = (target, digest)
         path, _ = files.pop(ENTRY_NAME)
@@ -110,13 +111,13 @@ class Cache:
             return None
         return Restored(entry=entry, files=files) if entry.schema == ENTRY_SCHEMA else None
 
-    def _fetch(self, sha256: str, target: Path, remote: RemoteCache | None) -> bool:
-        if self.local.fetch(sha256, target):
+    def _fetch(self, digest: Digest, target: Path, remote: RemoteCache | None) -> bool:
+        if self.local.fetch(digest.sha256, target):
             return True
-        if remote is None or not remote.fetch(sha256, target):
+        if remote is None or not remote.fetch(digest, target):
             return False
         with contextlib.suppress(OSError):  # a full or read-only local level: the blob is used all the same
-            self.local.put_file(sha256, target)
+            self.local.put_file(digest.sha256, target)
         return True
 
 
@@ -135,5 +136,4 @@ def local_folder(root: Path, directory: str | None) -> Path:
     """Return the local level's folder: as set, relative to the root, or below the user's cache folder (XDG)."""
     if directory is not None:
         return root / Path(directory).expanduser()
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "quantbuild"
+    return user_folder()

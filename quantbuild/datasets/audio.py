@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -21,6 +21,9 @@ SUFFIXES = (".wav", ".flac")
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of a dataset with ``loader = "audio"``."""
+
+    PREPROCESSING: ClassVar[tuple[str, ...]] = ("sample_rate", "duration_seconds", "mono", "channel_axis")
+    """Which of them the contract repeats for the app."""
 
     path: str
     """The folder: a subfolder per class, numbered in sorted order; or sound files alone, without labels."""

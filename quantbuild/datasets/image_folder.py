@@ -39,8 +39,12 @@ class Preprocess(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         for name, value in (("mean", self.mean), ("std", self.std)):
             if isinstance(value, list) and len(value) != self.channels:
                 raise ValueError(f"{name}: has {len(value)} numbers; give one, or {self.channels}, one a channel")
-        if 0 in (self.std if isinstance(self.std, list) else [self.std]):
+        stds = self.std if isinstance(self.std, list) else [self.std]
+        if 0 in stds:
             raise ValueError("std: is 0, which nothing can be divided by; give the standard deviation")
+        if all(abs(std) < 1 for std in stds):
+            # Usual figures such as 0.229 are for pixels of 0 to 1, and everything would be computed with them.
+            raise ValueError("std: is below 1, but pixels are 0 to 255; multiply mean and std by 255")
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -129,7 +129,7 @@ class Trials:
             parameters={"limit": limit, "confidence": confidence},
             inputs={role: Input(path=path, step=evaluate.id) for role, path in evaluate.outputs.items()},
             outputs={"judgement": f"{folder}/judgement.json"},
-            tools=("numpy",),
+            tools=("numpy", "scipy"),
         )
 
     def ranking(self, inputs: Mapping[str, Input], options: Mapping[str, Any], label: str) -> Step:

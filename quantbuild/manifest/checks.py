@@ -9,12 +9,13 @@ from typing import Any
 
 import msgspec
 
-from quantbuild.declared_files import REFERENCE_PATTERN, fixed_part, module_file, pattern_problem
+from quantbuild.declared_files import REFERENCE_PATTERN, code_path, fixed_part, module_file, pattern_problem
 from quantbuild.errors import QuantbuildError
 from quantbuild.manifest.definitions import LABEL_METRICS, NAME_PATTERN, RESERVED_NAMES
 from quantbuild.manifest.locate import KeyPath
 from quantbuild.manifest.plugins import Plugins
 from quantbuild.manifest.problems import Problem, key_text, leaves, quoted, unknown
+from quantbuild.units import FRACTION_METRICS
 
 LOSS_GATES = ("max_accuracy_loss", "max_slice_loss")
 ACCURACY_GATES = (*LOSS_GATES, "min_agreement", "min_sqnr_db")
@@ -145,6 +146,8 @@ def check_gate(gate: Any, path: KeyPath, model: Mapping[str, Any], known: Known,
     for key in LOSS_GATES:
         if key in gate and model.get("metric") == "sqnr":
             context.add((*path, key), "sqnr has no loss against float32; use min_sqnr_db or another metric")
+    for key in LOSS_GATES:
+        _check_loss(gate.get(key), (*path, key), model.get("metric"), context)
     _check_slices(gate, path, model, known, context)
     for key in ACCURACY_GATES:
         if key in gate and "evaluation" not in model:
@@ -154,6 +157,17 @@ def check_gate(gate: Any, path: KeyPath, model: Mapping[str, Any], known: Known,
         ratios = gate.get(key)
         for device in ratios if isinstance(ratios, dict) else ():
             _check_gate_device(device, (*path, key, device), model, known, context)
+
+
+def _check_loss(limit: Any, path: KeyPath, metric: Any, context: Context) -> None:
+    """A loss of a share is a share: whoever writes 1 or 2 means points, and would get a limit that nothing breaks.
+
+    1.0 passes: that is how one writes all of it.
+    """
+    share = metric is None or metric in FRACTION_METRICS
+    if share and type(limit) in (int, float) and (1 < limit <= 100 or (limit == 1 and type(limit) is int)):
+        text = f"{limit:g} would be {limit * 100:g} points, which nothing can lose"
+        context.add(path, f"{text}; one point is 0.01, so write {limit / 100:g}")
 
 
 def _check_slices(
@@ -199,6 +213,8 @@ def _check_devices(devices: Any, path: KeyPath, known: Known, context: Context) 
 
 def _check_metric(table: Mapping[str, Any], path: KeyPath, known: Known, context: Context) -> None:
     metric, evaluation = table.get("metric"), table.get("evaluation")
+    if isinstance(metric, str) and re.match(REFERENCE_PATTERN, metric):
+        check_path(code_path(metric), (*path, "metric"), context)
     if not (isinstance(metric, str) and metric in LABEL_METRICS and isinstance(evaluation, str)):
         return
     options = known.datasets.get(evaluation)
@@ -213,15 +229,22 @@ def _check_ship(table: Mapping[str, Any], path: KeyPath, context: Context) -> No
         return
     place = (*path, "ship")
     if isinstance(ship, str):
-        check_reference(ship, "variant", variants, place, context)
+        _check_shipped(ship, variants, place, context)
     elif isinstance(ship, dict):
         for purpose, variant in ship.items():
-            check_reference(variant, "variant", variants, (*place, purpose), context)
+            _check_shipped(variant, variants, (*place, purpose), context)
         if "default" not in ship:
             context.add(place, 'missing key "default"; name the variant that model.tflite is')
     if ship is not None and "model" in variants:
         text = "model.tflite is already what is shipped; choose another name"
         context.add((*path, "variant", "model"), text)
+
+
+def _check_shipped(variant: Any, variants: Mapping[str, Any], path: KeyPath, context: Context) -> None:
+    if variant == "float32":
+        context.add(path, "float32 is what the variants are compared with, and is not published; name a variant")
+    else:
+        check_reference(variant, "variant", variants, path, context)
 
 
 def _exists(path: str, context: Context) -> bool:

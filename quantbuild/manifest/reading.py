@@ -107,7 +107,11 @@ def _duplicate(path: KeyPath, merging: Merging) -> Problem:
 
 
 def _read_one(root: Path, name: str, problems: list[Problem]) -> ManifestFile:
-    content = (root / name).read_bytes()
+    try:
+        content = (root / name).read_bytes()
+    except OSError as error:
+        problems.append(Problem((), f"{error.strerror}; make it readable", file=name))
+        return ManifestFile(name, "", {})
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -86,17 +86,18 @@ def detail(model: Json, variant: Json) -> Detail:
 def _facts(variant: Json, artifact: Json) -> Facts:
     accuracy = variant["accuracy"] or {}
     pairs = accuracy.get("pairs")
+    made = "How it was made" if variant["scheme"] == "float32" else "How it was quantized"
     facts = {
         "Scheme": f"{variant['scheme']}: {wording.SCHEMES.get(variant['scheme'], 'a scheme of this workspace')}",
         "File": artifact.get("path"),
         "SHA-256": artifact.get("sha256"),
         "Options": text_of({key: value for key, value in variant["options"].items() if value not in (None, [], {})}),
-        "How it was quantized": text_of(artifact.get("quantized_by")),
+        made: _described(artifact.get("quantized_by") or {}),
         "Kept in float": _nodes(artifact.get("kept_float") or []),
         "Kept at 16 bits": _nodes(artifact.get("kept_int16") or []),
         **contents.facts(artifact, accuracy),
         "Against float32": _pairs(pairs) if pairs and variant["scheme"] != "float32" else None,
-        "Samples with another answer": text_of(accuracy.get("flipped")),
+        "Samples with another answer": _flipped(accuracy),
         "Samples with a tie for first": units.count(accuracy["tied"]) if accuracy.get("tied") else None,
     }
     return tuple((name, value) for name, value in facts.items() if value)
@@ -107,6 +108,30 @@ def _nodes(kept: list[Json]) -> str:
     shown = [f"{node['op']} {node['layer'] or contents.short(node['name'])}" for node in kept[:FLOAT_OPS_SHOWN]]
     more = len(kept) - len(shown)
     return ", ".join([*shown, f"and {units.count(more)} more"] if more else shown)
+
+
+def _described(values: Json) -> str:
+    """Return what a step said of its work, tables within opened out: ``quantized float16 tensors 14; …``."""
+    return "; ".join(_leaves(values))
+
+
+def _leaves(value: Any, words: tuple[str, ...] = ()) -> list[str]:
+    if isinstance(value, Mapping):
+        return [leaf for key, each in value.items() for leaf in _leaves(each, (*words, key.replace("_", " ")))]
+    if words[-1:] == ("size bytes",) or value in (None, []):
+        return []  # the table has the size already
+    text = units.count(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(value)
+    return [" ".join((*words, text))]
+
+
+def _flipped(accuracy: Json) -> str:
+    """Return which samples a variant and float32 disagree on; the evaluation keeps the first of many."""
+    shown = accuracy.get("flipped") or []
+    if not shown:
+        return ""
+    number = accuracy["n"] - accuracy["agreed"]
+    some = f" (the first {units.count(len(shown))} of them)" if len(shown) < number else ""
+    return f"{units.count(number)}, counted from 0 in the data set{some}: {', '.join(map(str, shown))}"
 
 
 def _pairs(pairs: Json) -> str:
@@ -169,6 +194,8 @@ def _status(result: Json) -> str:
 
 def _flat(result: Json) -> dict[str, str]:
     facts = {f"runtime {key}": value for key, value in result["runtime"].items()} | result["provenance"]
+    if "load" in facts:
+        facts["load average"] = facts.pop("load")
     return {key.replace("_", " "): text_of(value) for key, value in facts.items() if value is not None}
 
 

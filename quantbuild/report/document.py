@@ -10,7 +10,7 @@ from quantbuild.report.schema import SCHEMA
 Json = dict[str, Any]
 
 ACCURACY_KEYS = ("value", "baseline", "loss", "loss_low", "loss_high", "n", "agreement", "sqnr_db", "verdict")
-EVALUATION_KEYS = ("higher_is_better", "pairs", "tied", "flipped", "outputs")
+EVALUATION_KEYS = ("higher_is_better", "pairs", "tied", "flipped", "agreed", "outputs")
 DESCRIBED = (
     "float_ops",
     "ops",
@@ -59,6 +59,7 @@ def _model(model: Json, results: Mapping[str, Json], check: Json, outcomes: Mapp
         "name": model["name"],
         "metric": model["metric"],
         "source": model["source"],
+        "ship": model["ship"],
         "devices": model["devices"],
         "calibration": _without(model.get("calibration"), "lint"),
         "lint": _named(check.get("models", [])).get(model["name"], {}).get("lint", []),

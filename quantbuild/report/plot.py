@@ -18,9 +18,14 @@ SHAPES = (
     ("fail", "cross", "✚"),
     ("none", "square", "■"),
 )
-# Points nearer than this share of the plot's width and height share one label: int8 with and without
-# integer inputs and outputs differ by a few bytes.
+# Points nearer than this share of the plot's width and height have their labels placed together: alone, each would
+# lie on its neighbour's.
 _NEAR_WIDTH, _NEAR_HEIGHT = 0.12, 0.08
+# Points nearer than this share of the width are one place to the eye: int8 with and without integer inputs and
+# outputs differ by a few bytes.
+_SAME_WIDTH = 0.02
+# How much of the width a label needs beside its point.
+_ROOM_LEFT, _ROOM_RIGHT = 0.25, 0.4
 _LINE_HEIGHT, _LABEL_GAP = 14, 6
 
 
@@ -48,8 +53,8 @@ def specification(model: Mapping[str, Any]) -> Json | None:
         "background": None,
         "data": {"values": points},
         "layer": [
-            *_line(points[0]["figure"], "float32", "css:--reference", [6, 4], figure),
-            *([] if limit is None else _line(limit, "limit", "css:--fail", [2, 3], figure)),
+            *_line(points[0]["figure"], "float32", "css:--reference", [6, 4], figure, below=True),
+            *([] if limit is None else _limit_line(limit, points[0]["figure"], figure)),
             {
                 "mark": {"type": "rule", "strokeWidth": 2, "opacity": 0.6},
                 "encoding": {"x": size, "y": {**figure, "field": "low"}, "y2": {"field": "high"}, **_coloured()},
@@ -58,7 +63,7 @@ def specification(model: Mapping[str, Any]) -> Json | None:
                 "mark": {"type": "point", "filled": True, "size": 130, "opacity": 0.9},
                 "encoding": {**place, **_coloured(), "shape": _scale(1), "tooltip": _tooltip(title)},
             },
-            _labels(place),
+            *_labels(place),
         ],
         "config": {"view": {"stroke": None}, "font": "css:--font", "axis": {"labelFontSize": 12, "titleFontSize": 12}},
     }
@@ -121,29 +126,42 @@ def _limit(model: Mapping[str, Any], points: list[Json]) -> float | None:
 
 
 def _label(points: list[Json], limit: float | None) -> None:
-    """Give each point its label, its side and its height; near ones share a label, stacked over the outermost.
+    """Give each point its label, its side and its height: those of near points are stacked, the highest on top.
 
-    A label of several goes to the left of the leftmost, away from the others; to the right where the plot ends.
+    Of near points the smallest is named on its left and the others on their right, where there is room for both.
     """
     width = max(point["kilobytes"] for point in points)
     lowest, highest = _extent(points, limit)
     height = highest - lowest or 1
     groups: list[list[Json]] = []
     for point in points:
+        point.update(label="", side="left", lift=0)
         group = next((group for group in groups if _near(group[0], point, width, height)), None)
         if group is None:
             groups.append([point])
         else:
             group.append(point)
     for group in groups:
-        for point in group:
-            point.update(label="", side="left", lift=0)
         place = sorted(group, key=lambda point: point["kilobytes"])
-        leftwards = place[0]["kilobytes"] > width * (0.6 if len(group) == 1 else 0.25)
-        label = "\n".join(point["variant"] for point in place)
-        lift = -_LABEL_GAP - _LINE_HEIGHT * (len(group) - 1)
-        # Vega names the side of the text that its point is at.
-        place[0 if leftwards else -1].update(label=label, side="right" if leftwards else "left", lift=lift)
+        smallest, largest = place[0]["kilobytes"], place[-1]["kilobytes"]
+        first = [point for point in place if point["kilobytes"] - smallest < _SAME_WIDTH * width]
+        others = place[len(first) :]
+        room_left, room_right = smallest > _ROOM_LEFT * width, largest < (1 - _ROOM_RIGHT) * width
+        if room_left and not others and any(0 < other["kilobytes"] - largest < _NEAR_WIDTH * width for other in points):
+            room_right = False  # a bar of another height stands there
+        if others and room_left and room_right:
+            _stack(first, first[0], "right")
+            _stack(others, others[-1], "left")
+        elif room_right and not (others and room_left):
+            _stack(place, place[-1], "left")
+        else:
+            _stack(place, place[0], "right")
+
+
+def _stack(group: list[Json], holder: Json, side: str) -> None:
+    """Let `holder` carry the labels of a group, one above the other. Vega names the side that its point is at."""
+    label = "\n".join(point["variant"] for point in sorted(group, key=lambda point: -point["figure"]))
+    holder.update(label=label, side=side, lift=-_LABEL_GAP - _LINE_HEIGHT * (len(group) - 1))
 
 
 def _near(one: Json, other: Json, width: float, height: float) -> bool:
@@ -187,11 +205,20 @@ def _axis_colours() -> Json:
     return {"labelColor": muted, "titleColor": muted, "tickColor": "css:--line", "domainColor": "css:--line"}
 
 
-def _line(value: float, name: str, colour: str, dash: list[int], figure: Json) -> list[Json]:
-    """Return two layers: a horizontal line across the plot, and its name at the left end."""
+def _limit_line(limit: float, reference: float, figure: Json) -> list[Json]:
+    # Away from float32's line, however near that is.
+    return _line(limit, "limit", "css:--fail", [2, 3], figure, below=limit < reference)
+
+
+def _line(value: float, name: str, colour: str, dash: list[int], figure: Json, *, below: bool) -> list[Json]:
+    """Return two layers: a horizontal line across the plot, and its name at the left end.
+
+    `below` is where the labels of points are not: they stand above their points.
+    """
     level = {key: each for key, each in figure.items() if key != "field"} | {"datum": value}
     rule = {"type": "rule", "color": colour, "strokeDash": dash, "opacity": 0.8}
-    text = {"type": "text", "text": name, "color": colour, "align": "left", "baseline": "bottom", "fontSize": 11}
+    baseline, dy = ("top", 4) if below else ("bottom", -3)
+    text = {"type": "text", "text": name, "color": colour, "align": "left", "baseline": baseline, "fontSize": 11}
     return [
         {
             "data": {"values": [{}]},
@@ -200,7 +227,7 @@ def _line(value: float, name: str, colour: str, dash: list[int], figure: Json) -
         },
         {
             "data": {"values": [{}]},
-            "mark": {**text, "dx": 4, "dy": -3},
+            "mark": {**text, "dx": 4, "dy": dy},
             "encoding": {"x": {"value": 0}, "y": level},
         },
     ]
@@ -222,12 +249,13 @@ def _tooltip(title: str) -> list[Json]:
     return [{"field": field, "type": "nominal", "title": heading} for field, heading in shown]
 
 
-def _labels(place: Json) -> Json:
-    return {
-        "mark": {
-            "type": "text", "baseline": "bottom", "lineBreak": "\n", "lineHeight": _LINE_HEIGHT,
-            "dy": {"expr": "datum.lift"}, "fontSize": 12, "fontWeight": 600,
-            "align": {"expr": "datum.side"}, "dx": {"expr": "datum.side === 'left' ? 9 : -9"}, "color": "css:--text",
-        },
-        "encoding": {**place, "text": {"field": "label", "type": "nominal"}},
+def _labels(place: Json) -> list[Json]:
+    """Return two layers: the labels' outline in the page's colour, so that a bar behind them is no part of a letter."""
+    mark = {
+        "type": "text", "baseline": "bottom", "lineBreak": "\n", "lineHeight": _LINE_HEIGHT,
+        "dy": {"expr": "datum.lift"}, "fontSize": 12, "fontWeight": 600,
+        "align": {"expr": "datum.side"}, "dx": {"expr": "datum.side === 'left' ? 9 : -9"}, "color": "css:--text",
     }  # fmt: skip
+    outline = {"stroke": "css:--card", "strokeWidth": 4, "strokeJoin": "round", "color": "css:--card"}
+    encoding = {**place, "text": {"field": "label", "type": "nominal"}}
+    return [{"mark": {**mark, **outline}, "encoding": encoding}, {"mark": mark, "encoding": encoding}]

@@ -230,11 +230,14 @@ class Finding(msgspec.Struct, kw_only=True):
 
 
 class Model(msgspec.Struct, kw_only=True):
-    """A model with float32 as its first variant; `calibration` is null where it has none, or it failed."""
+    """A model with float32 as its first variant; `ship` has the variants that ship by purpose; `calibration` is null
+    where it has none, or it failed.
+    """
 
     name: str
     metric: str
     source: str
+    ship: dict[str, str]
     devices: list[ReportedDevice]
     calibration: Calibration | None
     lint: list[Finding]

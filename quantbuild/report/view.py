@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any
 
 from quantbuild import units
-from quantbuild.report import artifact_wording, cells, details, plot, slices, wording
+from quantbuild.dist import shipped_file
+from quantbuild.report import artifact_wording, cells, details, doubts, plot, slices, wording
 from quantbuild.report.cells import Cell
 from quantbuild.report.data import DataView, data
 from quantbuild.report.details import Detail, Place, Step
@@ -26,6 +28,10 @@ class Row:
     anchor: str
     scheme: str
     meaning: str
+    options: str
+    """What it has otherwise than the model's other variants of its scheme; empty where there is none."""
+    ships: tuple[str, ...]
+    """The names under which it ships."""
     cells: tuple[Cell, ...]
     mark: Mark
     remark: str
@@ -87,6 +93,7 @@ class Page:
     doubts: tuple[str, ...]
     doubts_remedy: str
     """What would settle the doubts; empty where each is of another kind."""
+    warnings: tuple[str, ...]
     models: tuple[ModelView, ...]
     steps: tuple[Step, ...]
     steps_summary: str
@@ -104,7 +111,7 @@ def page(report: Json) -> Page:
     # What could not be made comes before what was made and judged: it may be the cause.
     failed = [row for row, kind in zip(rows, kinds, strict=True) if kind == "fail"]
     failures = [_reason(*row) for row in sorted(failed, key=lambda row: row[1]["error"] is None)]
-    doubts = [
+    undecided_reasons = [
         _reason(model, variant) for (model, variant), kind in zip(rows, kinds, strict=True) if kind == "undecided"
     ]
     few_samples = any(
@@ -114,8 +121,8 @@ def page(report: Json) -> Page:
     )
     tiles = (
         Tile(number=units.count(len(report["models"])), caption=_noun(len(report["models"]), "model"), kind="none"),
-        Tile(number=units.count(passing), caption=_noun(passing, "variant passes", "variants pass"), kind="pass"),
-        Tile(number=units.count(failing), caption=_noun(failing, "variant fails", "variants fail"), kind="fail"),
+        _tile(passing, _noun(passing, "variant passes", "variants pass"), "pass"),
+        _tile(failing, _noun(failing, "variant fails", "variants fail"), "fail"),
         Tile(number=units.count(undecided), caption="undecided", kind="undecided"),
         Tile(number=units.count(unjudged), caption="without a verdict", kind="none"),
     )
@@ -123,15 +130,21 @@ def page(report: Json) -> Page:
         title="quantbuild report",
         headline=_headline(failing + len(other), undecided, passing, len(kinds), few_samples=few_samples),
         mark=wording.FAIL if failing or other else wording.UNDECIDED if undecided else wording.PASS,
-        tiles=tuple(tile for tile in tiles if tile.number != "0" or tile.kind in ("pass", "fail")),
+        tiles=tuple(tile for number, tile in enumerate(tiles) if tile.number != "0" or number in (1, 2)),
         failures=tuple(other + failures),
-        doubts=tuple(doubts),
+        doubts=tuple(undecided_reasons),
         doubts_remedy="More evaluation samples narrow the interval." if few_samples else "",
+        warnings=tuple(found for found in map(doubts.guessing, report["models"]) if found is not None),
         models=tuple(_model(model) for model in report["models"]),
         steps=details.steps(report["steps"]),
         steps_summary=details.steps_summary(report["steps"]),
         tools=tuple(sorted(report["tools"].items())),
     )
+
+
+def _tile(number: int, caption: str, kind: str) -> Tile:
+    """Return a tile in its verdict's colour, or in none where there is nothing of that kind."""
+    return Tile(number=units.count(number), caption=caption, kind=kind if number else "none")
 
 
 def _judged(model: Json) -> list[Json]:
@@ -226,7 +239,19 @@ def _summary(model: Json) -> tuple[str, ...]:
         best = min(passing, key=lambda variant: variant["artifact"]["size_bytes"])
         size, ratio = units.size(best["artifact"]["size_bytes"]), units.ratio(best["artifact"]["size_ratio"])
         sentences.append(f"The smallest variant that holds its limits is {best['name']}: {size}, {ratio} of float32.")
+    variants = {variant["name"]: variant for variant in model["variants"]}
+    sentences += [
+        _shipping(variants[name], shipped_file(model["name"], purpose)) for purpose, name in model["ship"].items()
+    ]
     return tuple(sentences)
+
+
+def _shipping(variant: Json, path: str) -> str:
+    """Return what the app gets at `path`."""
+    if variant["artifact"] is None:
+        return f"{variant['name']}, which is to ship as {path}, could not be built."
+    doubt = {"fail": ", although it fails", "undecided": ", although it is undecided"}
+    return f"{variant['name']} ships{doubt.get(wording.variant_mark(variant).kind, '')}: {path}."
 
 
 def _row(model: Json, variant: Json) -> Row:
@@ -236,10 +261,23 @@ def _row(model: Json, variant: Json) -> Row:
         anchor=f"detail-{model['name']}-{variant['name']}",
         scheme=variant["scheme"],
         meaning=wording.SCHEMES.get(variant["scheme"], ""),
+        options=_own_options(model, variant),
+        ships=tuple(
+            PurePosixPath(shipped_file(model["name"], purpose)).name
+            for purpose, name in model["ship"].items()
+            if name == variant["name"] and variant["artifact"] is not None
+        ),
         cells=(*cells.figures(model, variant), *(cells.device(place, variant) for place in model["devices"])),
         mark=mark,
         remark=_remark(model, variant) if mark.kind in ("fail", "undecided") else "",
     )
+
+
+def _own_options(model: Json, variant: Json) -> str:
+    """Return the options that tell a variant from the others of its scheme."""
+    others = [other["options"] for other in model["variants"] if other["scheme"] == variant["scheme"]]
+    own = {key: value for key, value in variant["options"].items() if any(other.get(key) != value for other in others)}
+    return details.text_of({key: value for key, value in own.items() if value not in (None, [], {})})
 
 
 def _plot_text(model: Json) -> str:

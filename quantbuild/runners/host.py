@@ -56,6 +56,15 @@ def fingerprint(options: Options) -> dict[str, str]:
     return {"cpu": cpu_model() or platform.machine(), "cpus": str(len(_cpus()))}
 
 
+def identity(options: Options) -> str:
+    """What names this very machine: two builds that measure on it at once would disturb each other.
+
+    The kernel's boot id, which containers on one machine have in common; its name where there is none.
+    """
+    del options
+    return _read("/proc/sys/kernel/random/boot_id") or platform.node()
+
+
 def benchmark(job: Job) -> dict[str, Any]:
     """Measure ``inputs["model"]``, in turn with ``inputs["reference"]`` where it is given; return result.json.
 

@@ -306,6 +306,7 @@ def test_without_slices_there_is_no_such_table() -> None:
 def test_headlines_of_builds_that_did_not_fail() -> None:
     results, parameters = fixture.results(), fixture.parameters()
     del parameters["models"][0]["variants"][5:]
+    parameters["models"][0]["ship"] = {}
     parameters["steps"] = []
     assert page(build(parameters, results)).headline.startswith("Nothing fails, but 1 variant is undecided")
     del parameters["models"][0]["variants"][4:]
@@ -331,7 +332,63 @@ def test_an_unmeasured_device_says_so_and_its_reason_is_told(document: dict[str,
 def test_facts_that_all_variants_share_are_told_once(document: dict[str, Any]) -> None:
     host = page(document).models[0].places[0]
     assert ("cpu", "Imaginary CPU 9000") in host.common
-    assert [name for name, _ in host.variants[0][2]] == ["load"]
+    assert [name for name, _ in host.variants[0][2]] == ["load average"]
+
+
+def test_what_ships_is_named_with_its_path_and_its_flaw(document: dict[str, Any]) -> None:
+    model = page(document).models[0]
+    assert model.summary[-2:] == (
+        "int8 ships: dist/digits/model.tflite.",
+        "broken, which is to ship as dist/digits/model.low_end.tflite, could not be built.",
+    )
+    assert {row.name: row.ships for row in model.rows if row.ships} == {
+        "int8": ("model.tflite",),
+    }, "what could not be built ships as nothing"
+    failing = build_with()
+    failing["models"][0]["ship"] = {"default": "clipped"}
+    assert page(failing).models[0].summary[-1] == "clipped ships, although it fails: dist/digits/model.tflite."
+
+
+def test_variants_of_one_scheme_say_what_tells_them_apart(document: dict[str, Any]) -> None:
+    options = {row.name: row.options for row in page(document).models[0].rows}
+    assert options["int8"] == "io = float32, ranges = sample_mean"
+    assert options["int8_io"] == "io = int8, ranges = sample_mean"
+    assert options["clipped"] == "ranges = percentile"
+    assert options["float16"] == "", "no other float16 is there"
+
+
+def test_nothing_of_a_kind_is_no_alarm() -> None:
+    parameters = fixture.parameters()
+    del parameters["models"][0]["variants"][3:]
+    parameters["models"][0]["ship"] = {}
+    tiles = page(build(parameters, fixture.results())).tiles
+    assert [(tile.number, tile.kind) for tile in tiles] == [("1", "none"), ("2", "pass"), ("0", "none")]
+
+
+def test_what_a_step_said_of_its_work_is_opened_out() -> None:
+    parameters = fixture.parameters()
+    said = {"quantized": {"float16": {"tensors": 14, "elements": 201_088}}, "left_float": {}, "size_bytes": 9}
+    parameters["models"][0]["variants"][1]["values"] = said
+    facts = dict(page(build(parameters, fixture.results())).models[0].details[1].facts)
+    assert facts["How it was quantized"] == "quantized float16 tensors 14; quantized float16 elements 201,088"
+
+
+def test_samples_with_another_answer_are_counted_though_only_the_first_are_listed(document: dict[str, Any]) -> None:
+    facts = dict(page(document).models[0].details[3].facts)
+    listed = "6, counted from 0 in the data set (the first 2 of them): 17, 301"
+    assert facts["Samples with another answer"] == listed
+
+
+@pytest.mark.parametrize(("value", "n", "doubted"), [(0.12, 600, True), (0.13, 600, False), (0.75, 4, False)])
+def test_a_float32_that_guesses_is_doubted(value: float, n: int, doubted: bool) -> None:
+    """Of 600 guesses among ten classes 72 or more are right in 6 of 100 tries, 78 or more in 1 of 100."""
+    document = build_with()
+    document["models"][0]["variants"][0]["accuracy"] |= {"value": value, "n": n}
+    warnings = page(document).warnings
+    assert bool(warnings) is doubted
+    if doubted:
+        assert "as guessing among 10 classes may be" in warnings[0]
+        assert warnings[0] in rendering.render(page(document))
 
 
 def test_templates_get_text_and_know_no_arithmetic() -> None:
@@ -351,8 +408,35 @@ def test_the_plot_spans_the_interval_of_the_loss_around_float32(document: dict[s
     assert list(points) == VARIANTS[:-1]
     assert points["clipped"]["low"] == pytest.approx(98.667 - 6.1)
     assert points["clipped"]["high"] == pytest.approx(98.667 - 2.53)
-    assert points["dynamic"]["label"] == "dynamic\nint8"
-    assert points["int8"]["label"] == ""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "labels"),
+    [
+        # the smallest to its left; those that stand beside it to their right, the highest on top
+        ((300, 320, 321), {"a": ("a", "right"), "c": ("b\nc", "left")}),
+        # no room on the left, none on the right
+        ((100, 120, 121), {"c": ("a\nb\nc", "left")}),
+        ((700, 720, 721), {"a": ("a\nb\nc", "right")}),
+        # far from each other
+        ((150, 300, 500), {"a": ("a", "left"), "b": ("b", "left"), "c": ("c", "left")}),
+    ],
+)
+def test_labels_of_near_points_keep_clear_of_each_other(
+    sizes: tuple[int, ...], labels: dict[str, tuple[str, str]]
+) -> None:
+    model = build_with()["models"][0]
+    model["variants"] = model["variants"][:4]
+    for variant, name, size, value in zip(
+        model["variants"], ("float32", "a", "b", "c"), (1000, *sizes), (0.98, 0.98, 0.98, 0.9795), strict=True
+    ):
+        variant["name"], variant["artifact"]["size_bytes"] = name, size * 1000
+        variant["accuracy"] |= {"value": value, "loss_low": -0.01, "loss_high": 0.01}
+    specification = plot.specification(model)
+    assert specification is not None
+    points = {point["variant"]: point for point in specification["data"]["values"] if point["label"]}
+    assert points.pop("float32")["side"] == "right"
+    assert {name: (point["label"], point["side"]) for name, point in points.items()} == labels
 
 
 def test_a_metric_where_less_is_better_spans_the_other_way() -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ class Workspace:
             **{name: value for name, value in os.environ.items() if not name.startswith("QUANTBUILD_")},
             "QUANTBUILD_CACHE_DIR": str(root.parent / f"{root.name}-cache"),
             "TF_CPP_MIN_LOG_LEVEL": "3",
+            # A home of the tests' own: no other build on this machine is waited for, or waits for these.
+            "XDG_CACHE_HOME": str(root.parent / "cache-home"),
         }
 
     def command(self, module: str, *arguments: str) -> list[str]:
@@ -158,3 +161,50 @@ def make_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
         return folder
 
     return make
+
+
+SLOW = """
+import pathlib, time
+import quantbuild.actions.evaluate as evaluate
+done = evaluate.run
+def run(job):
+    pathlib.Path(job.root, "started").write_text(job.step)
+    while not pathlib.Path(job.root, "go").exists():
+        time.sleep(0.02)
+    return done(job)
+evaluate.run = run
+"""
+
+
+def worker_hook(folder: Path, code: str) -> str:
+    """Write code that every worker runs at its start, and no other process; return the value of PYTHONPATH."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(
+        "import sys\nif 'quantbuild.worker_main' in sys.orig_argv:\n"
+        + "".join(f"    {line}\n" for line in code.splitlines())
+    )
+    return str(folder)
+
+
+@pytest.fixture
+def slow(light: Workspace, tmp_path: Path) -> Workspace:
+    """A workspace whose evaluations wait for a file named go."""
+    light.environment["PYTHONPATH"] = worker_hook(tmp_path / "hook", SLOW)
+    return light
+
+
+def started(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
+    """Start doit and wait until a step is in flight."""
+    process = subprocess.Popen(
+        workspace.command("doit", *arguments),
+        cwd=workspace.root,
+        env=workspace.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (workspace.root / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return process

@@ -293,7 +293,7 @@ def test_plan_explain_and_schema(built: Workspace) -> None:
     built.edit('scheme = "dynamic"', 'scheme = "float16"')
     explained = built.quantbuild("explain", "quantize:m/b")
     assert "option changed: scheme: dynamic → float16" in explained
-    assert "unknown until built: quantize:m/b" in built.quantbuild("explain", "evaluate:m/b")
+    assert "unknown until quantize:m/b is built" in built.quantbuild("explain", "evaluate:m/b")
     assert 'did you mean "quantize:m/a"?' in built.quantbuild("explain", "quantise:m/a", code=2)
     assert json.loads(built.quantbuild("schema"))["type"] == "object"
 
@@ -362,3 +362,14 @@ def test_after_touching_everything_one_build_looks_and_the_next_ones_cost_what_t
 def stamp_of(path: Path) -> Stamp:
     status = path.stat()
     return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def test_an_undecided_limit_is_told_each_time_and_fails_nothing(light: Workspace) -> None:
+    light.manifest.write_text(light.manifest.read_text() + "[model.m.gate]\nmax_accuracy_loss = 0.001\n")
+    for executed in (True, False):
+        output = light.doit("check")
+        assert last_line(output).startswith("quantbuild: 0 executed") is not executed
+        assert "gate undecided: m/a: max_accuracy_loss: loss " in output
+        assert "gate failed" not in output
+        told = [(gate["variant"], gate["gate"]) for gate in light.last_run()["undecided_gates"]]
+        assert told == [("a", "max_accuracy_loss"), ("b", "max_accuracy_loss")]

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from pathlib import Path
 
 import kill_points
 import pytest
-from conftest import MANIFEST, Workspace, write_light
+from conftest import MANIFEST, Workspace, started, worker_hook, write_light
 
 THIRD = '[model.m.variant.c]\nscheme = "dynamic"\n'
 
@@ -90,3 +91,32 @@ def test_an_artifact_altered_while_it_is_published_is_not_taken_for_the_right_on
     assert "dist  failed: its input build/m/a/model.tflite was edited during the build; run it again" in output
     published.doit("quantize")
     assert published.files("dist") == before
+
+
+# The first build's worker is in a call that lets none of its threads notice that its parent is gone.
+OUTLIVES = """
+import ctypes, pathlib, time
+import quantbuild.actions.evaluate as evaluate
+done = evaluate.run
+def run(job):
+    values, root = done(job), pathlib.Path(job.root)
+    if not (root / "started").exists():
+        output = job.outputs["evaluation"]
+        ctypes.PyDLL(None).system(f"cd {root}; touch started; sleep 2; cp m.tflite {output}; touch late".encode())
+    while not (root / "late").exists():
+        time.sleep(0.02)
+    return values
+evaluate.run = run
+"""
+
+
+def test_a_worker_that_outlives_its_killed_build_writes_into_no_other(tmp_path: Path) -> None:
+    workspace = write_light(tmp_path / "light", MANIFEST)
+    workspace.environment["PYTHONPATH"] = worker_hook(tmp_path / "hook", OUTLIVES)
+    process = started(workspace, "-n", "1", "evaluate:m/float32")
+    process.kill()
+    process.communicate()
+    assert not (workspace.root / "late").exists()
+    workspace.doit("evaluate:m/float32")
+    assert workspace.steps("executed") == {"evaluate:m/float32"}
+    json.loads((workspace.root / "build/m/float32/evaluation.json").read_bytes())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 from conftest import Workspace
 
-TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
+DOCS = Path(__file__).parents[2] / "docs"
+TUTORIAL = DOCS / "tutorial.md"
 QUICK = 'runner = "host"\nprocesses = 1\nruns = 5\nseconds = 0.0\nwarmup_seconds = 0.0'
 
 
@@ -38,6 +41,20 @@ def test_the_tutorials_commands_run_in_their_order(tmp_path: Path) -> None:
     # Only that variant and what depends on it ran again, as the tutorial says.
     changed = {"quantize:digits/int8", "evaluate:digits/int8", "benchmark:digits/int8@host", "check", "dist", "report"}
     assert demo.steps("executed") == changed
+    assert accuracy_of_the_app(demo.root) > 0.9
+
+
+def accuracy_of_the_app(demo: Path) -> float:
+    """Feed the int8 file as how-to.md says, from its contract alone; return how often it is right."""
+    (program,) = re.findall(r"```python\n(import json\n.*?)```", (DOCS / "how-to.md").read_text(), re.DOTALL)
+    judge = """
+data = np.load("data/digits.npz")
+right = [answer(x).argmax() == y for x, y in zip(data["x_test"], data["y_test"])]
+assert given["dtype"] == "int8" and len(right) == 600
+print(np.mean(right))
+"""
+    done = subprocess.run([sys.executable, "-c", program + judge], cwd=demo, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
 
 
 def test_the_limit_of_the_tutorial_fails_with_exit_code_1(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import DODO, Workspace, processes_in
+from conftest import DODO, Workspace, processes_in, started
 
 from quantbuild.datasets.samples import hold_back
 from quantbuild.plan import HOLD_BACK
@@ -215,49 +215,6 @@ def test_an_unwritable_build_folder_is_one_line(light: Workspace) -> None:
     output = light.doit(code=2)
     assert output.count("\n") == 1
     assert "build" in output
-
-
-SLOW = """
-import pathlib, time
-import quantbuild.actions.evaluate as evaluate
-done = evaluate.run
-def run(job):
-    pathlib.Path(job.root, "started").write_text(job.step)
-    while not pathlib.Path(job.root, "go").exists():
-        time.sleep(0.02)
-    return done(job)
-evaluate.run = run
-"""
-
-
-@pytest.fixture
-def slow(light: Workspace, tmp_path: Path) -> Workspace:
-    """A workspace whose evaluations wait for a file named go: a hook in the workers alone."""
-    hook = tmp_path / "hook"
-    hook.mkdir()
-    (hook / "sitecustomize.py").write_text(
-        "import sys\nif 'quantbuild.worker_main' in sys.orig_argv:\n"
-        + "".join(f"    {line}\n" for line in SLOW.splitlines())
-    )
-    light.environment["PYTHONPATH"] = str(hook)
-    return light
-
-
-def started(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
-    """Start doit and wait until a step is in flight."""
-    process = subprocess.Popen(
-        workspace.command("doit", *arguments),
-        cwd=workspace.root,
-        env=workspace.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    deadline = time.monotonic() + 60
-    while not (workspace.root / "started").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return process
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -116,6 +116,17 @@ def test_every_loader_builds_and_then_nothing_is_done_again(built_once: Workspac
     assert built_once.last_run()["executed"] == 0
 
 
+def test_a_contract_says_how_an_app_makes_the_input(built_once: Workspace) -> None:
+    said = {
+        name: json.loads((built_once.root / f"dist/{name}/int8.json").read_bytes())["preprocess"]
+        for name in ("photos", "sounds", "clips")
+    }
+    assert said["photos"]["resize"] == 18
+    assert said["photos"]["std"] == 127.5
+    assert said["sounds"] == {"sample_rate": 1000, "duration_seconds": 0.2, "mono": False, "channel_axis": False}
+    assert said["clips"] is None, "a function may do anything"
+
+
 def test_each_slice_has_its_loss_with_an_interval_and_a_verdict(built_once: Workspace) -> None:
     for model, names in (("photos", ["L", "P", "RGB", "RGBA"]), ("clips", ["even", "odd"])):
         slices = accuracy(built_once, model)["slices"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -49,10 +51,11 @@ class Machine:
         self.root = folder / "workspace"
         self.cache = folder / "home" / ".cache" / "quantbuild"
         self.output = ""
+        self.impatient: Path | None = None
         self._server = server
         shutil.copytree(source, self.root)
 
-    def build(self, *, upload: bool = False, task: str = "report") -> dict[str, object]:
+    def build(self, *arguments: str, upload: bool = False, task: str = "report") -> dict[str, object]:
         environment = {k: v for k, v in os.environ.items() if not k.startswith("QUANTBUILD_")}
         environment |= {
             "XDG_CACHE_HOME": str(self.cache.parent),
@@ -60,7 +63,9 @@ class Machine:
             "QUANTBUILD_CACHE_UPLOAD": "1" if upload else "0",
             "QUANTBUILD_CACHE_TOKEN": TOKEN,
         }
-        command = [sys.executable, "-m", "doit", task]
+        if self.impatient is not None:
+            environment["PYTHONPATH"] = str(self.impatient)
+        command = [sys.executable, "-m", "doit", *arguments, task]
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True, check=False)
         self.output = done.stdout + done.stderr
         assert done.returncode == 0, self.output
@@ -156,15 +161,185 @@ def test_with_the_server_gone_the_build_goes_on_with_one_warning(
     assert second.output.count("cache:") == 1
 
 
-def test_a_server_that_refuses_uploads_costs_one_warning(tmp_path: Path, source: Path) -> None:
-    nginx = Nginx(tmp_path / "refusing", rule="limit_except GET { deny all; }")
+ALONE = {"convert:m", "quantize:m/a", "quantize:m/b"}
+
+
+@contextlib.contextmanager
+def serving(folder: Path, rule: str) -> Iterator[Nginx]:
+    nginx = Nginx(folder, rule=rule)
     nginx.start()
     try:
-        machine = Machine(tmp_path / "first", source, nginx)
-        machine.build(upload=True, task="quantize")
-        assert machine.output.count("refuses uploads (status 403)") == 1
+        yield nginx
     finally:
         nginx.stop()
+
+
+def lines_about_the_cache(machine: Machine) -> list[str]:
+    return [line for line in machine.output.splitlines() if line.startswith("cache: ")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "word"),
+    [
+        ("limit_except GET { deny all; }", "(status 403)"),
+        ("if ($request_method = PUT) { return 507; }", "(status 507)"),
+        ("if ($request_method = PUT) { return 500; }", "(status 500)"),
+    ],
+)
+def test_a_server_that_takes_nothing_costs_one_warning(tmp_path: Path, source: Path, rule: str, word: str) -> None:
+    with serving(tmp_path / "refusing", rule) as nginx:
+        machine = Machine(tmp_path / "first", source, nginx)
+        machine.build("-n", "1", upload=True, task="quantize")
+        assert lines_about_the_cache(machine) == [
+            f"cache: the server refuses uploads {word}; results stay on this machine"
+        ]
+        puts = [request for request in nginx.requests() if request.startswith("PUT")]
+        assert len(puts) == (3 if "500" in word else 1)
+        assert [request for request in nginx.requests() if request.startswith("GET")]
+        assert machine.executed() >= ALONE
+
+
+def test_what_is_too_large_for_the_server_stays_and_the_rest_is_shared(tmp_path: Path, source: Path) -> None:
+    most = 1200
+    with serving(tmp_path / "small", f"client_max_body_size {most};") as nginx:
+        first = Machine(tmp_path / "first", source, nginx)
+        first.build(upload=True, task="quantize")
+        assert lines_about_the_cache(first) == [
+            "cache: the server takes no file of this size (status 413); it stays on this machine"
+        ]
+        assert max(path.stat().st_size for path in nginx.store.rglob("*") if path.is_file()) <= most
+        second = Machine(tmp_path / "second", source, nginx)
+        second.build(task="quantize")
+        assert lines_about_the_cache(second) == []
+        large = {
+            step
+            for step, path in (
+                ("convert:m", "float32.tflite"),
+                ("quantize:m/a", "a/model.tflite"),
+                ("quantize:m/b", "b/model.tflite"),
+            )
+            if (first.root / "build/m" / path).stat().st_size > most
+        }
+        assert large
+        assert second.executed() - {"dist"} == large
+        assert large < ALONE
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_server_in_trouble_is_asked_three_times_and_the_build_goes_on_alone(
+    tmp_path: Path, source: Path, status: int
+) -> None:
+    with serving(tmp_path / "busy", f"return {status};") as nginx:
+        machine = Machine(tmp_path / "first", source, nginx)
+        machine.build("-n", "1", upload=True, task="quantize")
+        assert len(nginx.requests()) == 3
+        assert lines_about_the_cache(machine) == [
+            f"cache: the server cannot be used (GET /ac/: status {status}); this build goes on without it"
+        ]
+        assert machine.executed() >= ALONE
+
+
+@pytest.mark.parametrize("kind", ["a trickle", "silence"])
+def test_a_slow_server_is_given_up_and_the_build_goes_on_alone(
+    tmp_path: Path, source: Path, built: Machine, server: Nginx, kind: str
+) -> None:
+    patience = tmp_path / "impatient"
+    patience.mkdir()
+    # In place of half a minute.
+    (patience / "sitecustomize.py").write_text("import quantbuild.cache.remote as r\nr.READ_SECONDS = 3.0\n")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and says nothing
+        nowhere = f"proxy_pass http://127.0.0.1:{silent.getsockname()[1]}; proxy_read_timeout 60s;"
+        rule = "limit_rate 50;" if kind == "a trickle" else nowhere
+        with serving(tmp_path / "slow", rule) as slow:
+            shutil.copytree(server.store, slow.store, dirs_exist_ok=True)
+            machine = Machine(tmp_path / "second", source, slow)
+            machine.impatient = patience
+            machine.build("-n", "1", task="quantize")
+            (line,) = lines_about_the_cache(machine)
+            assert ("too slow: " if kind == "a trickle" else "ReadTimeoutError") in line
+            assert machine.executed() >= ALONE - {"convert:m"}
+
+
+def test_wrong_answers_are_made_anew_and_told(tmp_path: Path, source: Path, server: Nginx, built: Machine) -> None:
+    def key(step: str) -> str:
+        record = json.loads((built.root / f"build/m/{step}.record.json").read_bytes())
+        found: str = record["result"]["key"]
+        return found
+
+    (server.store / "ac" / key("a/model.tflite")).write_bytes(b"<html>please log in</html>")
+    artifact = json.loads((built.root / "dist/quantbuild.lock.json").read_bytes())["artifacts"]["m/b"]["sha256"]
+    blob = server.store / "cas" / artifact
+    blob.write_bytes(blob.read_bytes()[:100])
+    (
+        server.store
+        / "cas"
+        / json.loads((built.root / "build/m/float32.tflite.record.json").read_bytes())["result"]["outputs"][
+            "description"
+        ]["sha256"]
+    ).unlink()
+    second = Machine(tmp_path / "second", source, server)
+    second.build(task="quantize")
+    assert second.executed() - {"dist"} == ALONE
+    assert len(lines_about_the_cache(second)) == 2  # what is missing altogether is a miss, as any other
+    for name in ("a", "b"):
+        path = f"dist/m/{name}.tflite"
+        assert (second.root / path).read_bytes() == (built.root / path).read_bytes()
+
+
+def test_who_may_write_repairs_the_server_too(tmp_path: Path, source: Path, server: Nginx, built: Machine) -> None:
+    lock = json.loads((built.root / "dist/quantbuild.lock.json").read_bytes())
+    blob = server.store / "cas" / lock["artifacts"]["m/a"]["sha256"]
+    good = blob.read_bytes()
+    blob.write_bytes(good[:-1] + b"\x00")
+    Machine(tmp_path / "second", source, server).build(upload=True)
+    assert blob.read_bytes() == good
+    third = Machine(tmp_path / "third", source, server)
+    third.build()
+    assert third.executed() == measured(third.executed())
+    assert lines_about_the_cache(third) == []
+
+
+def test_a_server_that_stops_and_comes_back_is_used_again(
+    tmp_path: Path, source: Path, server: Nginx, built: Machine
+) -> None:
+    server.stop()
+    second = Machine(tmp_path / "second", source, server)
+    second.build(task="quantize")
+    assert second.executed() >= ALONE
+    server.start()
+    third = Machine(tmp_path / "third", source, server)
+    third.build(task="quantize")
+    assert third.executed() == set()
+
+
+COLLECT = """
+import sys
+from pathlib import Path
+from quantbuild.cache.local import LocalCache
+cache = LocalCache(Path(sys.argv[1]), lambda text: sys.exit(text))
+while True:
+    cache.collect(0)
+"""
+
+
+def test_collecting_beside_running_builds_spoils_none(
+    tmp_path: Path, source: Path, server: Nginx, built: Machine
+) -> None:
+    second = Machine(tmp_path / "second", source, server)
+    collecting = subprocess.Popen([sys.executable, "-c", COLLECT, str(second.cache)])
+    try:
+        for turn in range(4):
+            if turn == 2:
+                server.stop()  # from now on the local level is all there is
+            shutil.rmtree(second.root / "build", ignore_errors=True)
+            second.build(upload=True, task="check")
+            assert [line for line in lines_about_the_cache(second) if "the server cannot be used" not in line] == []
+            lock = "dist/quantbuild.lock.json"
+            assert (second.root / lock).read_bytes() == (built.root / lock).read_bytes()
+        assert collecting.poll() is None
+    finally:
+        collecting.kill()
+        collecting.wait()
 
 
 def test_a_latency_is_never_sent(server: Nginx, built: Machine) -> None:
@@ -175,12 +350,22 @@ def test_a_latency_is_never_sent(server: Nginx, built: Machine) -> None:
         assert not (server.store / "ac" / key).exists()
 
 
-def test_no_credential_and_no_path_of_the_machine_is_kept(tmp_path: Path, server: Nginx, built: Machine) -> None:
-    kept = [*(built.root / "build").rglob("*"), *built.cache.rglob("*"), *server.store.rglob("*")]
-    files = [path for path in kept if path.is_file() and ".state" not in path.parts]
-    assert len(files) > 20
+def test_no_credential_and_no_path_of_the_machine_is_kept(
+    tmp_path: Path, source: Path, server: Nginx, built: Machine
+) -> None:
+    (built.root / "m.tflite").write_bytes(b"no model")  # what failures leave: records, logs, the page
+    with pytest.raises(AssertionError):
+        built.build(upload=True)
+    second = Machine(tmp_path / "second", source, server)
+    second.build()
+    folders = [root / part for root in (built.root, second.root) for part in ("build", "dist")]
+    folders += [built.cache, second.cache, server.store]
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    assert {".state", ".logs", "report", "ac", "cas"} <= {part for path in files for part in path.parts}
     for path in files:
         content = path.read_bytes()
         assert TOKEN.encode() not in content, path
         assert str(tmp_path).encode() not in content, path
+        assert tmp_path.name.encode() not in content, path
+    assert TOKEN not in built.output + second.output
     assert all(request.endswith(f"Bearer {TOKEN}") for request in server.requests())

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from quantbuild import closing
 from quantbuild.build import Build
 from quantbuild.code import CodeDigests
@@ -138,9 +140,11 @@ def closing_keys(root: Path) -> dict[str, str]:
     build = built(root)
     for made in (closing.CHECK_PATH,):
         build._made[made] = hashlib.sha256(made.encode()).hexdigest()
+    publish = closing.dist_step(build.workspace, build.steps, build.outcomes, {})
     steps: list[Step] = [
         closing.check_step(build.workspace, build.outcomes),
-        closing.dist_step(build.workspace, build.steps, build.outcomes, {}),
+        # The depfile lists the manifests by name: into which files they are split is part of it, and of nothing else.
+        msgspec.structs.replace(publish, parameters={**publish.parameters, "manifests": []}),
         closing.report_step(build.workspace, build.outcomes),
     ]
     return {step.id: key_of(build.preimage(step)) for step in steps}

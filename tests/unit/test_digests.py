@@ -2,8 +2,11 @@
 
 import hashlib
 import os
+import py_compile
 import time
 from pathlib import Path
+
+import pytest
 
 from quantbuild import digests as digests_module
 from quantbuild.digests import Digests
@@ -123,3 +126,21 @@ def test_what_the_build_put_in_place_is_not_hashed_again(tmp_path: Path) -> None
     cache.remember("a", hashlib.sha256(b"hello").hexdigest())
     cache.digest("a")
     assert cache.hashed_files == 0
+
+
+def test_a_file_name_that_is_no_utf8_is_refused_with_its_place(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / os.fsdecode(b"\xff.png")).write_bytes(b"")
+    with pytest.raises(OSError, match="not UTF-8, rename it") as caught:
+        Digests(tmp_path, tmp_path / "cache").digest("photos")
+    assert caught.value.filename == "photos/\\udcff.png"
+
+
+def test_compiled_files_of_python_are_no_content_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "pkg").mkdir()
+    (tmp_path / "pkg" / "a.py").write_text("")
+    before = Digests(tmp_path, tmp_path / "cache").digest("pkg")
+    py_compile.compile(str(tmp_path / "pkg" / "a.py"))
+    assert (tmp_path / "pkg" / "__pycache__").is_dir()
+    assert Digests(tmp_path, tmp_path / "cache").digest("pkg") == before

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantbuild.digests import Digest
-from quantbuild.freshness import NEVER_BUILT, changes, key_of, why_not_fresh
+from quantbuild.freshness import NEVER_BUILT, changes, key_of, known_reasons, why_not_fresh
 from quantbuild.record import RECORD_SCHEMA, Failure, Output, Record, Result, RunFacts
 
 PREIMAGE: dict[str, Any] = {
@@ -42,6 +42,36 @@ def test_no_record_is_never_built() -> None:
 def test_a_failure_is_tried_again() -> None:
     failed = Record(schema=RECORD_SCHEMA, step="s", result=None, failure=Failure(message="no"), run=FACTS)
     assert [r.kind for r in why_not_fresh(key_of(PREIMAGE), PREIMAGE, failed, standing)] == ["failed before"]
+
+
+def test_a_failure_is_explained_with_its_message_and_log_and_told_in_a_word() -> None:
+    failure = Failure(message="m.keras: no model", log="build/.logs/convert.m.log")
+    failed = Record(schema=RECORD_SCHEMA, step="s", result=None, failure=failure, run=FACTS)
+    (reason,) = why_not_fresh(key_of(PREIMAGE), PREIMAGE, failed, standing)
+    assert reason.text() == "failed before"
+    assert reason.explained() == "failed before: m.keras: no model; log: build/.logs/convert.m.log"
+
+
+def test_what_is_known_is_told_while_an_input_is_not() -> None:
+    now = copy.deepcopy(PREIMAGE)
+    del now["inputs"]["statistics"]
+    assert known_reasons(now, ["statistics"], record(), standing) == ()
+    now["parameters"]["options"]["io"] = "int8"
+    reasons = known_reasons(now, ["statistics"], record(), lambda path: None)
+    assert [r.text() for r in reasons] == [
+        "option changed: options.io: float32 → int8",
+        f"output missing: {OUTPUT.path}",
+    ]
+    assert known_reasons(now, ["statistics"], None, standing) == (NEVER_BUILT,)
+
+
+def test_an_input_that_came_or_went_is_told() -> None:
+    now = copy.deepcopy(PREIMAGE)
+    now["inputs"] = {"model": "a" * 64, "metric": "f" * 64}
+    assert [r.text() for r in changes(PREIMAGE, now)] == [
+        f"input changed: metric: absent → {'f' * 12}",
+        f"input changed: statistics: {'b' * 12} → absent",
+    ]
 
 
 def test_a_missing_output_is_named() -> None:

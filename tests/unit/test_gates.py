@@ -205,6 +205,9 @@ def test_undecided_fails_only_where_the_manifest_says_so() -> None:
     assert not gates.fails({"verdict": "not_measured"}, {"undecided": "fail"})
 
 
+FAILED = {"step": "calibrate:m", "message": "sample 3 holds NaN", "log": "build/.logs/calibrate.m.log"}
+
+
 @pytest.fixture
 def job(tmp_path: Path) -> Job:
     """A model with float32, a variant that is too large and undecided, and one whose step failed."""
@@ -225,9 +228,9 @@ def job(tmp_path: Path) -> Job:
     limits = {"max_accuracy_loss": 0.02, "max_size_ratio": 0.01, "fully_integer": True}
     gate = {**limits, "max_latency_ratio": {"host": 1.1}}
     variants = [
-        {"name": "float32", "scheme": "float32", "gate": gate, "error": None},
-        {"name": "a", "scheme": "int8", "gate": gate, "error": None},
-        {"name": "b", "scheme": "int8", "gate": gate, "error": "quantize:m/b: PRELU is not supported"},
+        {"name": "float32", "scheme": "float32", "gate": gate, "error": None, "cause": None},
+        {"name": "a", "scheme": "int8", "gate": gate, "error": None, "cause": None},
+        {"name": "b", "scheme": "int8", "gate": gate, "error": "blocked by calibrate:m", "cause": FAILED},
     ]
     return Job(
         step="check",
@@ -271,7 +274,8 @@ def test_junit_has_a_case_per_gate_and_an_error_per_failed_step(job: Job) -> Non
     (failure,) = suite.findall("testcase/failure")
     assert failure.get("message") == "max_size_ratio: 0.3 > 0.01"
     (error,) = suite.findall("testcase/error")
-    assert error.get("message") == "quantize:m/b: PRELU is not supported"
+    assert error.get("message") == "blocked by calibrate:m: sample 3 holds NaN"
+    assert error.text == "step calibrate:m; log: build/.logs/calibrate.m.log"
 
 
 def test_sarif_has_a_rule_for_every_result(job: Job) -> None:
@@ -283,6 +287,14 @@ def test_sarif_has_a_rule_for_every_result(job: Job) -> None:
         ("max_accuracy_loss", "warning"), ("max_size_ratio", "error"), ("step_failed", "error"),
     }  # fmt: skip
     assert {found["ruleId"] for found in run["results"]} <= {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+
+
+def test_sarif_tells_what_failed_behind_a_blocked_variant(job: Job) -> None:
+    check.run(job)
+    (run,) = json.loads(Path(job.outputs["sarif"]).read_text())["runs"]
+    (failed,) = (found for found in run["results"] if found["ruleId"] == "step_failed")
+    assert failed["message"]["text"] == "m/b: blocked by calibrate:m: sample 3 holds NaN"
+    assert failed["properties"] == {"step": "calibrate:m", "log": "build/.logs/calibrate.m.log"}
 
 
 def test_check_writes_the_same_bytes_each_time(job: Job) -> None:

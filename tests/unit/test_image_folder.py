@@ -297,6 +297,10 @@ def test_a_picture_beside_class_subfolders_is_refused(classes: Path) -> None:
     [
         ({"mean": [1, 2]}, "mean: has 2 numbers; give one, or 3"),
         ({"std": [1, 0, 1]}, "std: is 0"),
+        (
+            {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]},
+            "std: is below 1.*; multiply mean and std by 255",
+        ),
         ({"interpolation": "cubic"}, "cubic"),
         ({"resize": 0}, "1"),
     ],

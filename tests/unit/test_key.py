@@ -230,7 +230,7 @@ def test_a_changed_option_changes_the_keys_of_the_steps_that_read_it_and_of_no_o
         ("model.first.gate.max_accuracy_loss", 0.5, {"check", "report"}),
         ("model.first.gate.undecided", "fail", {"check", "report"}),
         ("model.first.variant.int8.gate.min_sqnr_db", 21.0, {"check"}),
-        ("model.first.ship", "half", {"dist"}),
+        ("model.first.ship", "half", {"dist", "report"}),
         ("model.first.labels", ABSENT, {"dist"}),
         ("device.other.required", False, {"report"}),
     ],

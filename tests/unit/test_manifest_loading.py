@@ -159,6 +159,9 @@ ONE_MISTAKE = [
     ('runner = "host"', 'runner = "hots"', "hots", "device.host.runner", 'unknown runner "hots"; did you mean "host"?'),
     ('ship = "int8"', 'ship = "int4"', "ship", "model.digits.ship", 'unknown variant "int4"; did you mean "int8"? kno'),
     ('ship = "int8"', 'ship = { low = "half" }', "ship", "model.digits.ship", 'missing key "default"; name the varian'),
+    ('ship = "int8"', 'ship = "float32"', "ship", "model.digits.ship", "float32 is what the variants are compared "),
+    ("0.01", "1", "max_acc", "model.digits.gate.max_accuracy_loss", "1 would be 100 points, which nothing can lose; o"),
+    ("0.01", "2.5", "max_acc", "model.digits.gate.max_accuracy_loss", "2.5 would be 250 points, which nothing can"),
     ('ship = "int8"', "ship = 3", "ship", "model.digits.ship", "3 is a whole number; write a text or a table with tex"),
     ("labels.txt", "label.txt", "labels", "model.digits.labels", '"label.txt" does not exist; '),
     ("[1, 8, 8, 1]", "[1, 8, -1]", "input_sh", "model.digits.input_shapes.image[2]", "-1 is not allowed; write a whol"),
@@ -197,6 +200,12 @@ def test_one_mistake_is_one_line_at_its_place(tmp_path, old, new, part, key, tex
     assert len(found) == 1, "\n".join(found)
     assert found[0].startswith(f"manifests/bad.toml:{line_of(bad, part)}: {key}: {text}")
     assert "; " in found[0]
+
+
+@pytest.mark.parametrize(("metric", "limit"), [("top1", "1.0"), ("mae", "3"), ("mse", "250.0")])
+def test_a_loss_of_the_whole_or_in_another_unit_is_a_limit(tmp_path, metric, limit):
+    text = GOOD.replace("0.01", limit, 1).replace('"top1"', f'"{metric}"')
+    assert loaded(tmp_path, good=text).models["digits"].gate.max_accuracy_loss == float(limit)
 
 
 def test_a_misspelt_key_that_names_a_plugin_is_both_unknown_and_missing(tmp_path):
@@ -254,6 +263,9 @@ def test_a_dataset_that_matches_no_file_is_an_error(tmp_path):
 
 
 def test_metrics_of_ones_own_are_named_by_module_and_function(tmp_path):
+    (line,) = problems(tmp_path, good=GOOD.replace('"top1"', '"my.metrics:dice"'))
+    assert 'model.digits.metric: "my" does not exist; ' in line
+    (tmp_path / "my").mkdir()
     assert problems(tmp_path, good=GOOD.replace('"top1"', '"my.metrics:dice"')) == []
     for wrong in ("my.metrics", ":dice", "my metrics:dice", "my.metrics:dice:2"):
         assert len(problems(tmp_path, good=GOOD.replace('"top1"', f'"{wrong}"'))) == 1

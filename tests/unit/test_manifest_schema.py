@@ -140,5 +140,6 @@ def test_loader_and_schema_both_refuse(tmp_path, old, new):
 def test_loader_and_schema_both_accept(tmp_path, old, new):
     good = GOOD.replace(old, new, 1)
     assert good != GOOD
+    (tmp_path / "my").mkdir()
     assert problems(tmp_path, good=good) == []
     assert VALIDATOR.is_valid(tomli.loads(good))

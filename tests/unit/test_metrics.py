@@ -48,6 +48,11 @@ def test_a_label_that_is_no_whole_number_is_refused() -> None:
         score("top1", outputs(0.1, 0.9), np.float64(1))
 
 
+def test_a_label_that_is_a_text_is_refused_with_the_text() -> None:
+    with pytest.raises(StepError, match=r'label "cat" is a text; number the classes from 0'):
+        score("top1", outputs(0.1, 0.9), np.array(["cat", "tabby"])[0])
+
+
 def test_top1_of_one_number_is_refused() -> None:
     with pytest.raises(StepError, match="needs a score per class"):
         score("top1", outputs(0.7), 1)
@@ -117,7 +122,7 @@ def test_a_users_metric_may_read_outputs_as_a_mapping_or_an_array(tmp_path: Path
         assert score(f"own_metrics:{name}", outputs(0.25, 0.5), 1, tmp_path) == 0.5
     with pytest.raises(StepError, match=r"no attribute higher_is_better; set undirected.higher_is_better"):
         metrics.find("own_metrics:undirected", tmp_path)
-    with pytest.raises(StepError, match="own_metrics has no missing"):
+    with pytest.raises(StepError, match=r"own_metrics.py has no function missing"):
         metrics.find("own_metrics:missing", tmp_path)
     with pytest.raises(StepError, match="raised ZeroDivisionError"):
         score("own_metrics:broken", outputs(0.5), 0, tmp_path)
@@ -126,5 +131,41 @@ def test_a_users_metric_may_read_outputs_as_a_mapping_or_an_array(tmp_path: Path
 
 
 def test_a_module_that_is_not_there_is_a_users_error(tmp_path: Path) -> None:
-    with pytest.raises(StepError, match="metric nowhere:f: cannot be imported"):
+    with pytest.raises(StepError, match="metric nowhere:f: cannot import nowhere"):
         metrics.find("nowhere:f", tmp_path)
+
+
+SCORE = "def score(outputs, label):\n    return {}\nscore.higher_is_better = True\n"
+
+
+@pytest.mark.parametrize(
+    "body", ["from helper import VALUE\n", "import helper\n", "VALUE = open('helper.py').read()\n"]
+)
+def test_a_users_metric_reads_its_own_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
+    """Else it could change with no key knowing of it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "helper.py").write_text("VALUE = 1.0\n")
+    (tmp_path / "lone_metric.py").write_text(body + SCORE.format("1.0"))
+    said = (
+        'lone_metric:score: reads "helper.py", which is not declared; put what it needs of "helper.py" into lone_metric'
+    )
+    with pytest.raises(StepError, match=said):
+        metrics.find("lone_metric:score", tmp_path)
+    (tmp_path / "late_metric.py").write_text(SCORE.format("float(open('helper.py').read()[8:])"))
+    with pytest.raises(StepError, match=r'metric late_metric:score: reads "helper.py"'):
+        score("late_metric:score", outputs(0.5), 0, tmp_path)
+
+
+def test_a_users_metric_in_a_package_may_use_the_whole_package(tmp_path: Path) -> None:
+    package = tmp_path / "our_metrics"
+    package.mkdir()
+    (package / "__init__.py").write_text("VALUE = 2.0\n")
+    (package / "helper.py").write_text("from . import VALUE\n")
+    (package / "margin.py").write_text("from our_metrics.helper import VALUE\n" + SCORE.format("VALUE"))
+    assert score("our_metrics.margin:score", outputs(0.5), 0, tmp_path) == 2.0
+
+
+def test_a_users_metric_that_cannot_be_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "wrong_metric.py").write_text("1 / 0\n")
+    with pytest.raises(StepError, match=r"metric wrong_metric:score: cannot be imported \(division by zero\)"):
+        metrics.find("wrong_metric:score", tmp_path)

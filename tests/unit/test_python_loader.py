@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import py_compile
 import random
 import sqlite3
+import sys
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -256,3 +259,23 @@ def test_the_inputs_follow_from_the_manifest_alone(tmp_path: Path) -> None:
 def test_a_pattern_that_names_no_folder_is_refused(pattern: str) -> None:
     with pytest.raises(msgspec.ValidationError, match="inputs: "):
         msgspec.convert({"path": "a:b", "inputs": [pattern]}, python.Options)
+
+
+def test_code_edited_within_the_same_second_is_run_as_it_reads_now(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    body = "from pkg.values import VALUE\ndef clips():\n    yield np.full((1, 1), VALUE), None\n"
+    module = root / "pkg" / "values.py"
+    module.parent.mkdir()
+    for value in (1, 2):
+        module.write_text(f"VALUE = {value}\n")
+        os.utime(module, (10**9, 10**9))
+        assert opened(root, body, ("pkg/**",))[0][""].tolist() == [[value]]
+        py_compile.compile(str(module))  # as whatever else runs this code does
+
+
+def test_running_code_alters_none_of_its_inputs(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    (root / "left").mkdir()
+    (root / "left" / "__init__.py").write_text("VALUE = 1\n")
+    opened(root, "import left\ndef clips():\n    yield np.full((1, 1), left.VALUE), None\n", ("left/**",))
+    assert [path.name for path in (root / "left").iterdir()] == ["__init__.py"]

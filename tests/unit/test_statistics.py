@@ -84,11 +84,58 @@ def test_clopper_pearson_is_exact(k: int, n: int, confidence: float, low: float,
     assert statistics.proportion(k, n, confidence) == pytest.approx((low, high), abs=1e-9)
 
 
-def test_the_bootstrap_agrees_with_scipys() -> None:
+def bootstrap_t(values: np.ndarray, resamples: int) -> tuple[float, float]:
+    """The textbook's procedure in plain loops over another generator's draws."""
+    generator = np.random.default_rng(99)
+    mean, error = values.mean(), values.std(ddof=1) / math.sqrt(len(values))
+    ratios = []
+    for _ in range(resamples):
+        drawn = generator.choice(values, len(values))
+        ratios.append((drawn.mean() - mean) / (drawn.std(ddof=1) / math.sqrt(len(values))))
+    low, high = np.quantile(ratios, [0.025, 0.975])
+    return mean - high * error, mean - low * error
+
+
+def test_skewed_values_get_the_textbooks_bootstrap_t_where_it_is_wider_than_students() -> None:
     values = (np.arange(1, 61) / 10) ** 2
+    low, high = statistics.bootstrap_mean(values, 0.95, resamples=40_000)
+    # scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95): 9.4624, 15.1409
+    assert low == pytest.approx(9.4624, abs=1e-4)
+    assert high == pytest.approx(bootstrap_t(values, 20_000)[1], abs=0.1)
+    assert high > 15.2
+
+
+def test_normal_values_get_about_students_interval() -> None:
+    values = np.random.default_rng(3).standard_normal(400)
+    half = 1.9659 * values.std(ddof=1) / math.sqrt(400)  # scipy.stats.t.ppf(0.975, 399)
     low, high = statistics.bootstrap_mean(values, 0.95)
-    # scipy.stats.bootstrap(method="BCa", n_resamples=200_000): 9.6995, 15.2057; it is skewed, so not symmetric.
-    assert (low, high) == pytest.approx((9.6995, 15.2057), abs=0.12)
+    assert low <= values.mean() - half + 1e-6
+    assert high >= values.mean() + half - 1e-6
+    assert high - low == pytest.approx(2 * half, rel=0.05)
+
+
+@pytest.mark.parametrize(("draw", "mean", "least"), [("normal", 0.0, 0.94), ("lognormal", math.exp(0.5), 0.885)])
+def test_ten_samples_give_an_interval_that_holds_as_often_as_it_is_said_to(
+    draw: str, mean: float, least: float
+) -> None:
+    generator = np.random.default_rng(0)
+    make = getattr(generator, draw)
+    held = 0
+    for _ in range(1000):
+        low, high = statistics.bootstrap_mean(make(size=10), 0.95, resamples=400)
+        held += low <= mean <= high
+    assert held >= least * 1000  # the bias-corrected and accelerated bootstrap: 89.5 and 81.8 %
+
+
+@pytest.mark.parametrize("values", [[0, 0, 0, 1e-9, 5], [0, 1], [0] * 30 + [1], [1e290, -1e290, 3.0]])
+def test_nearly_equal_values_give_an_end_that_means_something(values: list[float]) -> None:
+    low, high = statistics.bootstrap_mean(np.array(values, float), 0.95)
+    mean, spread = np.mean(values), np.ptp(values)
+    assert mean - 30 * spread < low < mean < high < mean + 30 * spread
+
+
+def test_equal_values_give_their_value() -> None:
+    assert statistics.bootstrap_mean(np.full(5, 0.25), 0.95) == (0.25, 0.25)
 
 
 def test_the_bootstrap_depends_on_its_seed_alone() -> None:

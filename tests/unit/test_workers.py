@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, UsageError
 from quantbuild.step import Job
-from quantbuild.workers import WorkerPool
+from quantbuild.workers import WorkerPool, step_timeout
 
 TRIAL_ACTION = """
 import errno, os, signal, subprocess, sys, time
@@ -43,6 +43,10 @@ def run(job):
         for descriptor in (1, 2):
             os.dup2(os.open("/dev/full", os.O_WRONLY), descriptor)
         raise OSError(errno.ENOSPC, "No space left on device")
+    if what == "orphan":
+        if os.fork() == 0:
+            time.sleep(600)  # with the pipe that replies go into still open
+        os.kill(os.getpid(), signal.SIGKILL)
     if what == "child":
         subprocess.Popen(["sleep", "600"])
         print("started")
@@ -113,6 +117,25 @@ def test_a_hang_is_ended_at_its_timeout(pool: WorkerPool, tmp_path: Path) -> Non
     with pytest.raises(StepError, match="no result after 1 s"):
         run(pool, tmp_path, "hang", timeout_seconds=1)
     assert run(pool, tmp_path, "fine")
+
+
+def test_the_death_of_a_worker_is_noticed_though_what_it_forked_lives_on(pool: WorkerPool, tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(StepError, match="SIGKILL"):
+        run(pool, tmp_path, "orphan")
+    assert time.monotonic() - began < 50
+    assert run(pool, tmp_path, "fine")
+
+
+@pytest.mark.parametrize("text", ["soon", "0", "-1", "nan", "inf"])
+def test_a_timeout_that_is_no_number_of_seconds_is_a_usage_error(text: str) -> None:
+    with pytest.raises(UsageError, match=r"QUANTBUILD_STEP_TIMEOUT: .* is no number of seconds above 0; "):
+        step_timeout({"QUANTBUILD_STEP_TIMEOUT": text})
+
+
+def test_a_step_may_take_an_hour_or_as_long_as_is_said() -> None:
+    assert step_timeout({}) == step_timeout({"QUANTBUILD_STEP_TIMEOUT": ""}) == 3600.0
+    assert step_timeout({"QUANTBUILD_STEP_TIMEOUT": "90000"}) == 90000.0
 
 
 def test_closing_the_pool_ends_a_busy_worker(pool: WorkerPool, tmp_path: Path) -> None:
