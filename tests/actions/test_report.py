@@ -237,6 +237,7 @@ def test_more_samples_are_no_remedy_for_an_unknown_runtime() -> None:
             found |= {"minimal_runtime": None, "runtime_unknown": ["FlexErf"]}
     parameters = fixture.parameters()
     del parameters["models"][0]["variants"][-1]
+    parameters["models"][0]["ship"] = {}
     shown = page(build({**parameters, "steps": []}, results))
     assert (shown.headline, shown.doubts_remedy) == ("Nothing fails, but 5 variants are undecided.", "")
     assert "narrow the interval" not in rendering.render(shown)
