@@ -280,8 +280,11 @@ def model_bytes(seed: int) -> bytes:
     """Return a tiny .tflite; the same seed gives the same bytes, every seed as many."""
     script = (
         "import sys, pathlib, numpy; sys.path.insert(0, sys.argv[1]); import tiny_tflite;"
+        "from quantbuild.tflite import versions; path = pathlib.Path(sys.argv[2]);"
         "weights = numpy.random.default_rng(int(sys.argv[3])).standard_normal((3, 4)).astype('f');"
-        "tiny_tflite.linear(pathlib.Path(sys.argv[2]), weights)"
+        "tiny_tflite.linear(path, weights);"
+        # With its op versions in it quantbuild has nothing to write into what a stage makes of it.
+        "path.write_bytes(versions.stamp(path.read_bytes()))"
     )
     if seed not in _models:
         path = Path(os.environ.get("TMPDIR", "/tmp"), f"rivals-model-{os.getpid()}-{seed}.tflite")

@@ -31,9 +31,11 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _stamp(path: Path) -> None:
-    from quantbuild.tflite import versions
+    from quantbuild.tflite import associated_files, versions
 
+    if not path.is_file():
+        return  # what made nothing is told of by the step
     data = path.read_bytes()
     stamped = versions.stamp(data)
     if stamped is not data:
-        path.write_bytes(stamped)
+        path.write_bytes(associated_files.carried(data, stamped))
