@@ -57,7 +57,8 @@ class Example:
         _, samples = self.calibrate(calibration, *ignored)
         made = self.evaluated(evaluation)
         variants = [
-            {"name": name, "scheme": name, "gate": {}, "error": None} for name in ("float32", "int8", "dynamic")
+            {"name": name, "scheme": name, "gate": {}, "error": None, "cause": None}
+            for name in ("float32", "int8", "dynamic")
         ]
         model = {"name": "m", "metric": "agreement", "variants": variants}
         model["lint"] = {"ignore": list(ignored), "calibrated": ["int8"]}

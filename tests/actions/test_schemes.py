@@ -63,6 +63,8 @@ class Workspace:
         self.statistics = Path(step.outputs["statistics"])
 
     def quantize(self, scheme: str, **options: Any) -> tuple[bytes, dict[str, Any]]:
+        if scheme == "int8":
+            options.setdefault("ranges", "minmax")
         inputs, parameters = {"model": self.float32}, {"scheme": scheme, "options": options}
         if scheme == "int8" and options.get("engine") == "tflite":
             inputs |= {"source": self.source, "data": self.folder / "data.npz"}
@@ -289,7 +291,8 @@ def test_a_tensor_that_nothing_reads_needs_no_range(net: Workspace) -> None:
 def test_unknown_options_do_not_decode() -> None:
     with pytest.raises(msgspec.ValidationError, match="rnages"):
         msgspec.convert({"rnages": "minmax"}, int8.Options)
-    assert int8.needs(int8.Options()) == {"statistics"}
+    assert int8.needs(int8.Options()) == {"statistics", "selection"}
+    assert int8.needs(int8.Options(ranges="minmax")) == {"statistics"}
     assert int8.needs(int8.Options(engine="tflite")) == {"samples", "source"}
 
 
@@ -325,10 +328,11 @@ import tiny_models
 from quantbuild.actions import quantize
 folder = Path(sys.argv[2])
 for scheme in ("dynamic", "float16", "int8"):
-    inputs = {"model": folder / "float32.tflite"}
+    inputs, options = {"model": folder / "float32.tflite"}, {}
     if scheme == "int8":
-        inputs["statistics"] = folder / "statistics.npz"
-    step = tiny_models.job("quantize", Path(sys.argv[3]), inputs, {"model": "m"}, {"scheme": scheme, "options": {}})
+        inputs["statistics"], options = folder / "statistics.npz", {"ranges": "minmax"}
+    parameters = {"scheme": scheme, "options": options}
+    step = tiny_models.job("quantize", Path(sys.argv[3]), inputs, {"model": "m"}, parameters)
     quantize.run(step)
     print("sha", hashlib.sha256(Path(step.outputs["model"]).read_bytes()).hexdigest())
     print("tensorflow" in sys.modules)
