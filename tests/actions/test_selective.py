@@ -296,7 +296,7 @@ def test_16_bits_need_no_tensorflow_and_give_the_same_bytes_in_another_process(
         f"folder, inputs = Path({str(branches.folder)!r}), {{}}\n"
         "for role, name in (('model', 'float32.tflite'), ('statistics', 'statistics.npz')):\n"
         "    inputs[role] = folder / name\n"
-        f"for scheme, options in (('int8', {options!r}), ('int16x8', {{}})):\n"
+        f"for scheme, options in (('int8', {options | {'ranges': 'minmax'}!r}), ('int16x8', {{}})):\n"
         f"    step = job('quantize', Path({str(tmp_path)!r}), inputs, {{'model': scheme}},\n"
         "        {'scheme': scheme, 'options': options})\n"
         "    quantize.run(step)\n"
