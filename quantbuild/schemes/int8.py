@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from quantbuild.tflite.conversion import Prepared
     from quantbuild.tflite.graph import ModelT
+    from quantbuild.tflite.statistics_file import Statistics
 
 TOOLS: tuple[str, ...] = ("tensorflow", "keras", "ai-edge-litert", "flatbuffers", "numpy")
 WORKER = "tensorflow"
@@ -31,11 +32,18 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """How activation ranges follow from the calibration samples; engine "tflite" knows its own only."""
     engine: Literal["quantbuild", "tflite"] = "quantbuild"
     """The plain converter, calibrating anew: the reference to compare with."""
+    bias_correction: bool | None = None
+    """Whether biases make up for what rounding the weights takes from the mean result; absent is no."""
+    equalize: bool = False
+    """Whether channels are scaled between layers beforehand, so that one step per tensor suits them all."""
 
     def __post_init__(self) -> None:
-        """Refuse ranges that the plain converter does not know."""
+        """Refuse what the plain converter does not know."""
         if self.engine == "tflite" and self.ranges != "minmax":
             raise ValueError('ranges: engine = "tflite" takes its own minima and maxima; remove one of the two')
+        for key in ("bias_correction", "equalize"):
+            if self.engine == "tflite" and getattr(self, key):
+                raise ValueError(f'{key}: engine = "tflite" is the plain converter; remove one of the two')
 
 
 def needs(options: Options) -> frozenset[str]:
@@ -68,6 +76,7 @@ def _by_ranges(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
     statistics = statistics_file.read(Path(job.inputs["statistics"]))
     chosen = ranges.choose(model, statistics, options.ranges)
     ranges.inject(model, chosen)
+    corrected = _correct(model, statistics) if options.bias_correction else None
     kind = tf.dtypes.as_dtype(options.io)
     # fully_quantize stays False: True makes inputs and outputs int8 whatever the two types say.
     data = _converted(
@@ -83,7 +92,15 @@ def _by_ranges(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
         "ranges": options.ranges,
         "ranged_tensors": len(chosen),
         "clipped_tensors": _clipped(model, options, chosen),
+        "bias_correction": corrected,
     }
+
+
+def _correct(model: ModelT, statistics: Statistics) -> dict[str, Any]:
+    """Correct the biases of `model`, which is changed, and return what was done."""
+    from quantbuild.tflite import bias_correction
+
+    return bias_correction.apply(model, bias_correction.corrections(model, statistics))
 
 
 def _clipped(model: ModelT, options: Options, chosen: dict[int, tuple[float, float]]) -> int:

@@ -87,7 +87,7 @@ def _refusal(edited: Instrumented, measured: Layout, zeros: Feed) -> str | None:
     """What the runtime says against the edited graph, tried on zeros; None where it runs as expected."""
     try:
         reading = InGraph(edited).read(zeros)
-    except (RuntimeError, ValueError, StepError) as error:
+    except (RuntimeError, ValueError, IndexError, StepError) as error:
         return f"the runtime refuses the edited graph ({_first_line(error)})"
     means = len(reading.means) if reading.means is not None else None
     if len(reading.minima) != len(measured.tensors) or means not in {None, sum(measured.channels)}:
@@ -106,6 +106,8 @@ class _Totals:
         self._maxima: list[NDArray[np.float32]] = []
         self._means = np.zeros(sum(measured.channels) if with_moments else 0, np.float64)
         self._powers = np.zeros(len(measured.tensors) if with_moments else 0, np.float64)
+        self._channel_minima = np.full(len(self._means), np.inf, np.float32)
+        self._channel_maxima = np.full(len(self._means), -np.inf, np.float32)
 
     def add(self, number: int, reading: Reading) -> None:
         self._numbers.append(number)
@@ -115,6 +117,9 @@ class _Totals:
         if reading.means is not None and reading.powers is not None:
             self._means += reading.means
             self._powers += reading.powers
+        if reading.channel_minima is not None and reading.channel_maxima is not None:
+            np.minimum(self._channel_minima, reading.channel_minima + np.float32(0), out=self._channel_minima)
+            np.maximum(self._channel_maxima, reading.channel_maxima + np.float32(0), out=self._channel_maxima)
 
     def result(self) -> Statistics:
         if not self._numbers:
@@ -128,6 +133,8 @@ class _Totals:
             channel_offsets=self._measured.offsets,
             channel_mean=self._means / len(self._numbers),
             power=self._powers / len(self._numbers),
+            channel_min=self._channel_minima,
+            channel_max=self._channel_maxima,
         )
 
 

@@ -26,6 +26,10 @@ class Reading:
     """[C]"""
     powers: NDArray[np.floating[Any]] | None
     """[T]"""
+    channel_minima: NDArray[np.float32] | None = None
+    """[C]"""
+    channel_maxima: NDArray[np.float32] | None = None
+    """[C]"""
 
     def is_finite(self) -> bool:
         """Whether nothing is NaN or infinite. XNNPACK's minimum and maximum skip NaN; the moments keep it."""
@@ -52,11 +56,17 @@ class InGraph:
         """Copy the packed results; float32."""
         _run(self._interpreter, feed)
         get, edited = self._interpreter.get_tensor, self._edited
+        minima, maxima = get(edited.minima), get(edited.maxima)
+        if edited.means is None or edited.powers is None:
+            return Reading(minima=minima, maxima=maxima, means=None, powers=None)
+        begins = edited.offsets[:-1]
         return Reading(
-            minima=get(edited.minima),
-            maxima=get(edited.maxima),
-            means=None if edited.means is None else get(edited.means),
-            powers=None if edited.powers is None else get(edited.powers),
+            minima=np.minimum.reduceat(minima, begins),
+            maxima=np.maximum.reduceat(maxima, begins),
+            means=get(edited.means),
+            powers=get(edited.powers),
+            channel_minima=minima,
+            channel_maxima=maxima,
         )
 
 
@@ -80,16 +90,19 @@ class AllTensors:
         """Reduce every tensor in turn; moments in float64."""
         minima, maxima, means, powers = [], [], [], []
         for value in self.values(feed):
-            minima.append(value.min())
-            maxima.append(value.max())
+            minima.append(value.min(axis=0))
+            maxima.append(value.max(axis=0))
             if self._kind == "all":
                 means.append(value.mean(axis=0, dtype=np.float64))
                 powers.append(np.square(value, dtype=np.float64).mean())
+        every = self._kind == "all"
         return Reading(
-            minima=np.array(minima, np.float32),
-            maxima=np.array(maxima, np.float32),
-            means=np.concatenate(means) if means else None,
-            powers=np.array(powers, np.float64) if powers else None,
+            minima=np.array([channels.min() for channels in minima], np.float32),
+            maxima=np.array([channels.max() for channels in maxima], np.float32),
+            means=np.concatenate(means) if every else None,
+            powers=np.array(powers, np.float64) if every else None,
+            channel_minima=np.concatenate(minima) if every else None,
+            channel_maxima=np.concatenate(maxima) if every else None,
         )
 
 

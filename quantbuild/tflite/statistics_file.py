@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ class Statistics:
     """Ranges and moments of T float32 activations over S samples. Arrays are named as in the file.
 
     A tensor's place in these arrays is its *row*; its index in the flatbuffer is in `tensor_indices`.
-    Where only extremes were asked for, `channel_mean` and `power` are empty.
+    Where only the samples' extremes were asked for, `power` and what is kept for each channel are empty.
     """
 
     tensor_names: tuple[str, ...]
@@ -36,6 +36,10 @@ class Statistics:
     """Mean over samples and all axes but the last."""
     power: NDArray[np.float64]
     """[T] mean of squares over samples and all axes."""
+    channel_min: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """Smallest value over samples and all axes but the last; channels lie as in `channel_mean`."""
+    channel_max: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    """Largest value, likewise."""
 
     def minmax(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return (low, high), each [T]: the extremes over all samples."""
@@ -58,10 +62,15 @@ class Statistics:
         """Return the [C] channel means of one row."""
         return self.channel_mean[self.channel_offsets[row] : self.channel_offsets[row + 1]]
 
+    def magnitudes(self, row: int) -> NDArray[np.float32]:
+        """Return the [C] largest magnitudes of one row's channels, over all samples."""
+        channels = slice(self.channel_offsets[row], self.channel_offsets[row + 1])
+        return np.maximum(-self.channel_min[channels], self.channel_max[channels])
+
 
 def write(path: Path, statistics: Statistics) -> None:
     """Write deterministically: np.savez stores uncompressed members, all dated 1980-01-01."""
-    arrays = {field.name: getattr(statistics, field.name) for field in fields(Statistics)}
+    arrays = {each.name: getattr(statistics, each.name) for each in fields(Statistics)}
     arrays["tensor_names"] = np.array(statistics.tensor_names, dtype=np.str_)
     with path.open("wb") as file:
         np.savez(file, **arrays)
@@ -71,7 +80,7 @@ def read(path: Path) -> Statistics:
     """Raise StepError when the file is damaged or of another kind."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {field.name: file[field.name] for field in fields(Statistics)}
+            arrays = {each.name: file[each.name] for each in fields(Statistics)}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise StepError(f"{path.name}: no calibration statistics ({error}); delete it and run again") from error
     arrays["tensor_names"] = tuple(str(name) for name in arrays["tensor_names"])
