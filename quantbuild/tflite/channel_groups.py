@@ -44,11 +44,11 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """The groups of a model, in the order of execution, and what kept other tensors between layers as they are."""
+    """The groups of a model, in the order of execution, and why the results of its other layers stay as they are."""
 
     groups: tuple[Group, ...]
     held: dict[str, int]
-    """Why → how many such sets of tensors; why is an op, or a fused activation, or an end of the graph."""
+    """Why → of how many layers: a fused activation, an op that the result meets, or the end of the graph."""
 
 
 def find(model: graph.ModelT) -> Found:
@@ -77,10 +77,12 @@ class _Ties:
         reasons: dict[int, str] = {}
         for tensor, why in self._fixed.items():
             reasons.setdefault(self._root(tensor), why)
-        between = {root: group for root, tensors in members.items() if _is_between(group := self._group(tensors))}
+        free = [self._group(tensors) for root, tensors in members.items() if root not in reasons]
+        roots = [self._root(layer.output) for layer in self._layers.values()]
+        held = Counter(reasons[root] for root in roots if root in reasons)
         return Found(
-            groups=tuple(group for root, group in between.items() if root not in reasons),
-            held=dict(sorted(Counter(reasons[root] for root in between if root in reasons).items())),
+            groups=tuple(group for group in free if group.channels > 1 and group.producers and group.consumers),
+            held=dict(sorted(held.items())),
         )
 
     def _group(self, tensors: list[int]) -> Group:
@@ -168,7 +170,3 @@ class _Ties:
         while self._parent[tensor] != tensor:
             tensor = self._parent[tensor]
         return tensor
-
-
-def _is_between(group: Group) -> bool:
-    return group.channels > 1 and bool(group.producers and group.consumers)

@@ -41,7 +41,7 @@ class Equalization:
     groups: tuple[Group, ...]
     scales: tuple[Scale, ...]
     held: dict[str, int]
-    """What kept other tensors between layers as they are, and how many."""
+    """Why the results of other layers stay as they are → of how many."""
     sweeps: int
     converged: bool
 
