@@ -81,7 +81,7 @@ def _refusal(edited: Instrumented, measured: Layout, zeros: Feed) -> str | None:
     """What the runtime says against the edited graph, tried on zeros; None where it runs as expected."""
     try:
         reading = InGraph(edited).read(zeros)
-    except (RuntimeError, ValueError, IndexError, StepError) as error:
+    except (RuntimeError, ValueError, StepError) as error:
         return f"the runtime refuses the edited graph ({first_line(error)})"
     means = len(reading.means) if reading.means is not None else None
     if len(reading.minima) != len(measured.tensors) or means not in {None, sum(measured.channels)}:

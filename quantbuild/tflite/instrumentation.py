@@ -2,7 +2,7 @@
 
 Behind every producer come the reductions of its result, while it is still in the cache; at the end of the
 graph they are packed into four vectors, so that a sample is read with four copies however many tensors there are
-(MobileNetV2 on x86: 24 % over plain inference with every statistic).
+(MobileNetV2 on x86: 25 % over plain inference with every statistic).
 """
 
 from __future__ import annotations

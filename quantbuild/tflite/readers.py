@@ -51,6 +51,8 @@ class InGraph:
         minima, maxima = get(edited.minima), get(edited.maxima)
         if edited.means is None or edited.powers is None:
             return Reading(minima=minima, maxima=maxima, means=None, powers=None)
+        if not len(minima) == len(maxima) == edited.offsets[-1]:
+            raise ValueError("the edited graph gives results of another size than its tensors have")
         begins = edited.offsets[:-1]
         return Reading(
             minima=np.minimum.reduceat(minima, begins),

@@ -75,6 +75,8 @@ def test_ranges_are_bit_equal_to_reading_every_tensor(models: Path, images: list
     assert np.array_equal(found.sample_max, [reading.maxima for reading in readings])
     power = np.mean([reading.powers for reading in readings], axis=0)
     np.testing.assert_allclose(found.power, power, rtol=1e-5)
+    assert np.array_equal(found.channel_min, np.min([reading.channel_minima for reading in readings], axis=0))
+    assert np.array_equal(found.channel_max, np.max([reading.channel_maxima for reading in readings], axis=0))
     rms = np.repeat(np.sqrt(power), np.diff(found.channel_offsets))
     error = np.abs(found.channel_mean - np.mean([reading.means for reading in readings], axis=0))
     assert (error <= 1e-5 * rms).all()
@@ -90,6 +92,7 @@ def test_every_activation_is_measured_once_with_its_channels(models: Path, image
     assert [found.means(row).size for row in range(len(shapes))] == [shape[-1] for shape in shapes]
     assert found.rows()[int(found.tensor_indices[3])] == 3
     np.testing.assert_allclose(found.means(0), np.mean(images[:2], axis=(0, 1, 2, 3)), atol=1e-6)
+    assert np.array_equal(found.magnitudes(0), np.abs(images[:2]).max(axis=(0, 1, 2, 3)))
 
 
 @pytest.mark.parametrize("interpreters", [2, 3])
