@@ -277,11 +277,16 @@ def terminate(process: subprocess.Popen[str], go_on: Callable[[], None]) -> None
 
 
 def model_bytes(seed: int) -> bytes:
-    """Return a tiny .tflite; the same seed gives the same bytes, every seed as many."""
+    """Return a tiny .tflite; the same seed gives the same bytes, every seed as many.
+
+    It notes its oldest runtime, so that quantbuild, which would add the note, leaves what the script makes of it alone.
+    """
     script = (
         "import sys, pathlib, numpy; sys.path.insert(0, sys.argv[1]); import tiny_tflite;"
+        "from quantbuild.tflite import versions;"
         "weights = numpy.random.default_rng(int(sys.argv[3])).standard_normal((3, 4)).astype('f');"
-        "tiny_tflite.linear(pathlib.Path(sys.argv[2]), weights)"
+        "path = pathlib.Path(sys.argv[2]); tiny_tflite.linear(path, weights);"
+        "path.write_bytes(versions.stamp(path.read_bytes()))"
     )
     if seed not in _models:
         path = Path(os.environ.get("TMPDIR", "/tmp"), f"rivals-model-{os.getpid()}-{seed}.tflite")

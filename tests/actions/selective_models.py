@@ -82,6 +82,7 @@ class Calibrated:
         inputs = {"model": self.float32}
         if scheme in ("int8", "int16x8"):
             inputs["statistics"] = self.folder / "statistics.npz"
+            options.setdefault("ranges", "minmax")
         parameters = {"scheme": scheme, "options": options}
         step = job("quantize", self.folder, inputs, {"model": "model.tflite"}, parameters)
         values = quantize.run(step)

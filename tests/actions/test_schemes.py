@@ -70,6 +70,7 @@ class Workspace:
             parameters |= {"source": how, "dataset": self.dataset, "hold_back": {"fraction": 0.2, "seed": 0}}
         elif scheme == "int8":
             inputs |= {"statistics": self.statistics}
+            options.setdefault("ranges", "minmax")  # the key's own default is settled before the step
         step = job("quantize", self.folder, inputs, {"model": "model.tflite"}, parameters)
         values = quantize.run(step)
         msgspec.json.encode(values)
@@ -289,7 +290,8 @@ def test_a_tensor_that_nothing_reads_needs_no_range(net: Workspace) -> None:
 def test_unknown_options_do_not_decode() -> None:
     with pytest.raises(msgspec.ValidationError, match="rnages"):
         msgspec.convert({"rnages": "minmax"}, int8.Options)
-    assert int8.needs(int8.Options()) == {"statistics"}
+    assert int8.needs(int8.Options()) == {"statistics", "selection"}
+    assert int8.needs(int8.Options(ranges="minmax")) == {"statistics"}
     assert int8.needs(int8.Options(engine="tflite")) == {"samples", "source"}
 
 
@@ -325,10 +327,12 @@ import tiny_models
 from quantbuild.actions import quantize
 folder = Path(sys.argv[2])
 for scheme in ("dynamic", "float16", "int8"):
-    inputs = {"model": folder / "float32.tflite"}
+    inputs, options = {"model": folder / "float32.tflite"}, {}
     if scheme == "int8":
         inputs["statistics"] = folder / "statistics.npz"
-    step = tiny_models.job("quantize", Path(sys.argv[3]), inputs, {"model": "m"}, {"scheme": scheme, "options": {}})
+        options["ranges"] = "minmax"
+    parameters = {"scheme": scheme, "options": options}
+    step = tiny_models.job("quantize", Path(sys.argv[3]), inputs, {"model": "m"}, parameters)
     quantize.run(step)
     print("sha", hashlib.sha256(Path(step.outputs["model"]).read_bytes()).hexdigest())
     print("tensorflow" in sys.modules)
