@@ -43,6 +43,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     reasons: tuple[str, ...]
     worker: str
+    peak_bytes: int | None = None
+    """The most memory that the worker held; None where the system does not tell, and where no worker did the step."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
