@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -19,7 +19,7 @@ from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
 from quantbuild.digests import Digest, Digests
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, UnreachableError
 from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
 from quantbuild.freshness import (
     FORCED,
@@ -329,11 +329,12 @@ class Build:
         message = _one_line(error).removeprefix(f"{step.id}: ")
         texts = tuple(reason.text() for reason in pending.reasons)
         log = log if log is not None and (self.root / log).exists() else None
+        excused = self._is_excused(step, error)
         record = Record(
             schema=RECORD_SCHEMA,
             step=step.id,
             result=None,
-            failure=Failure(message=message, log=log),
+            failure=Failure(message=message, log=log, unreachable=excused),
             run=RunFacts(started=began, seconds=round(seconds, 3), reasons=texts, worker=log or ""),
         )
         try:
@@ -343,7 +344,14 @@ class Build:
             write_record(self.root / record_path(step), record)
         except OSError as unwritten:
             message = f"{message} (and its record could not be written: {_one_line(unwritten)})"
-        return Outcome(step=step.id, status="failed", reasons=texts, message=message, log=log, seconds=seconds)
+        status: Status = "not_measured" if excused else "failed"
+        return Outcome(step=step.id, status=status, reasons=texts, message=message, log=log, seconds=seconds)
+
+    def _is_excused(self, step: Step, error: BaseException) -> bool:
+        """Whether `step` was not done because its device cannot be reached, and the manifest does not require it."""
+        if step.runner is None or not isinstance(error, UnreachableError):
+            return False
+        return not self.workspace.devices[step.id.rpartition("@")[2]].required
 
     def _close(self, outcome: Outcome) -> None:
         before = self.outcomes.get(outcome.step)
@@ -398,8 +406,8 @@ class Build:
         dist_action.publish(self.root, parameters, input_paths(step), partial=True)
 
     def counts(self) -> dict[str, int]:
-        """Return how many steps were executed, restored, up to date, failed and blocked."""
-        counts: dict[str, int] = dict.fromkeys(("executed", "restored", "up_to_date", "failed", "blocked"), 0)
+        """Return how many steps came to what, by each status that there is."""
+        counts: dict[str, int] = dict.fromkeys(get_args(Status), 0)
         for outcome in self.outcomes.values():
             counts[outcome.status] += 1
         return counts
@@ -436,21 +444,29 @@ class Build:
         return RestsOn([record_path(step), *outputs, *given], made)
 
     def devices_used(self) -> list[tuple[str, bytes, Mapping[str, str]]]:
-        """Return runner, options (JSON) and fingerprint of each device that a planned step runs on."""
+        """Return runner, options (JSON) and fingerprint of each device that a planned step runs on and that answers."""
         found = {}
         for step in self.steps.values():
             if step.runner is not None:
                 options = msgspec.json.encode(step.parameters["options"], order="deterministic")
                 if (step.runner, options) not in found:
-                    found[step.runner, options] = device_fingerprint(step)
+                    with contextlib.suppress(UnreachableError):
+                        found[step.runner, options] = device_fingerprint(step)
         return [(runner, options, fingerprint) for (runner, options), fingerprint in found.items()]
 
 
 def device_fingerprint(step: Step) -> Mapping[str, str]:
-    """Return what identifies the device a benchmark runs on."""
+    """Return what identifies the device a benchmark runs on.
+
+    Raises:
+        UnreachableError: it does not answer.
+    """
     assert step.runner is not None
     runner = plug_in("runners", step.runner)
-    fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(step.parameters["options"], runner.Options))
+    try:
+        fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(step.parameters["options"], runner.Options))
+    except StepError as error:
+        raise UnreachableError(str(error)) from error
     return fingerprint
 
 

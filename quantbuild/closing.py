@@ -139,7 +139,7 @@ def _reported_variant(model: Model, name: str, devices: list[Device], outcomes: 
 
 def _reported_steps(outcomes: Outcomes) -> list[dict[str, Any]]:
     """Return each step's fate without times: a page is not written anew because a clock went on."""
-    outcome_words = {"failed": "failed", "blocked": "blocked"}
+    outcome_words = {"failed": "failed", "blocked": "blocked", "not_measured": "not_measured"}
     return [
         {
             "id": outcome.step,

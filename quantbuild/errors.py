@@ -29,3 +29,7 @@ class StepError(QuantbuildError):
     """A step cannot be done for a reason in the user's model, data, machine or tools."""
 
     exit_code = EXIT_FAILED
+
+
+class UnreachableError(StepError):
+    """A device cannot be reached: a failure where the manifest requires it, else its figures are not measured."""

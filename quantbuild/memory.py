@@ -17,8 +17,8 @@ from quantbuild.workers import Kind, Residents
 
 BOUND_VARIABLE = "QUANTBUILD_MEMORY"
 
-# What a worker took at its peak for the shipped examples, doubled: where nothing is recorded, the model may be larger.
-DEFAULT_PEAK_BYTES: Mapping[Kind, int] = {"light": 200 * 10**6, "litert": 400 * 10**6, "tensorflow": 1500 * 10**6}
+# Twice what a worker took at its peak for the shipped examples: where nothing is recorded, a model may be larger.
+DEFAULT_PEAK_BYTES: Mapping[Kind, int] = {"light": 100 * 10**6, "litert": 200 * 10**6, "tensorflow": 1500 * 10**6}
 
 
 class Claim(NamedTuple):

@@ -34,6 +34,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
     message: str
     log: str | None = None
+    unreachable: bool = False
+    """Whether it was not done because a device that is not required did not answer."""
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):

@@ -402,7 +402,7 @@ class Terminal(Watcher):
             self._line(f"  {outcome.step}  {outcome.seconds:.1f} s  ({_told(outcome.reasons)})")
         elif not outcome.done:
             log = f"; log: {outcome.log}" if outcome.log else ""
-            status = "failed: " if outcome.status == "failed" else ""
+            status = {"failed": "failed: ", "not_measured": "not measured: "}.get(outcome.status, "")
             self._line(f"  {outcome.step}  {status}{outcome.message}{log}")
 
     def warned(self, text: str) -> None:

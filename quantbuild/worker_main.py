@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from quantbuild import reporting
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, UnreachableError
 from quantbuild.step import Job
 from quantbuild.system_memory import begin_peak, peak_bytes, resident_bytes
 from quantbuild.workers import Reply, Request
@@ -71,7 +71,8 @@ def _do(job: Job) -> Reply:
         values = action.run(job)
         return Reply(values=values, resident_bytes=resident_bytes())
     except StepError as error:
-        return Reply(error=f"{job.step}: {error}", resident_bytes=resident_bytes())
+        unreachable = isinstance(error, UnreachableError)
+        return Reply(error=f"{job.step}: {error}", unreachable=unreachable, resident_bytes=resident_bytes())
     except MemoryError:
         _log_traceback()
         return Reply(error=f"{job.step}: out of memory; close other programs or use fewer samples")

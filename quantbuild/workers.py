@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from quantbuild.errors import StepError
+from quantbuild.errors import StepError, UnreachableError
 from quantbuild.step import Job
 from quantbuild.system_memory import resident_bytes
 
@@ -50,6 +50,7 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Any] | None = None
     error: str | None = None
     unexpected: bool = False
+    unreachable: bool = False
     resident_bytes: int = 0
     peak_bytes: int | None = None
     """The most that the worker held while it did the job; None where the system does not tell."""
@@ -187,6 +188,7 @@ class WorkerPool:
         `progress` is told how many samples are done, and of how many; `peaked` the most bytes that the worker held.
 
         Raises:
+            UnreachableError: the step's device cannot be reached.
             StepError: the step failed; the message says why in one line.
         """
         worker = self._take(kind, job.step)
@@ -208,7 +210,7 @@ class WorkerPool:
         if reply.peak_bytes is not None:
             peaked(reply.peak_bytes)
         if reply.error is not None:
-            raise StepError(reply.error)
+            raise (UnreachableError if reply.unreachable else StepError)(reply.error)
         return reply.values or {}
 
     def residents(self) -> Residents:

@@ -26,6 +26,10 @@ WORKER = "tensorflow"
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     number: int
+    worker: str = "tensorflow"
+
+def worker(options):
+    return options.worker
 
 def needs(options):
     return frozenset()
@@ -57,12 +61,12 @@ def heavy(tmp_path: Path) -> Workspace:
     return workspace
 
 
-def most_at_once(workspace: Workspace) -> int:
-    """Return how many heavy steps ran at the same time, and begin anew."""
+def most_at_once(workspace: Workspace, steps: int = VARIANTS) -> int:
+    """Return how many heavy steps ran at the same time, of so many in all, and begin anew."""
     path = workspace.root / "moments"
     moments = [line.split() for line in path.read_text().splitlines()]
     path.unlink()
-    assert len(moments) == 2 * VARIANTS
+    assert len(moments) == 2 * steps
     running, most = 0, 0
     for _, change in sorted((float(when), int(change)) for when, change in moments):
         running += change
@@ -97,6 +101,19 @@ def test_what_a_step_took_last_time_counts_the_next_time(heavy: Workspace) -> No
     output = heavy.doit("-a", "quantize")
     assert most_at_once(heavy) > 1
     assert "memory: " not in output
+
+
+@pytest.mark.skipif(not ENOUGH, reason="needs two processors, and memory for two workers")
+def test_steps_of_different_models_run_side_by_side(heavy: Workspace) -> None:
+    one = heavy.manifest.read_text().partition("[model.m.variant")[0]
+    one += '[model.m.variant.v0]\nscheme = "heavy"\nnumber = 0\nworker = "litert"\n'
+    other = "[model.n]" + one.partition("[model.m]")[2].replace("model.m.", "model.n.").replace(
+        "number = 0", "number = 1"
+    )
+    heavy.manifest.write_text(one + other)
+    (heavy.root.parent / "hook" / "heavy.py").write_text(SCHEME.replace("sleep(0.3)", "sleep(3)"))
+    heavy.doit("quantize")
+    assert most_at_once(heavy, steps=2) == 2
 
 
 def test_a_bound_that_is_no_size_is_told(light: Workspace) -> None:
