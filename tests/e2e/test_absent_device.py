@@ -127,9 +127,8 @@ def test_it_is_asked_for_again_in_every_build(make: Any) -> None:
     assert workspace.last_run()["not_measured"] == 3
     assert "no answer" in workspace.quantbuild("explain", "benchmark:m/a@phone")
     plug(workspace)
-    assert workspace.quantbuild("explain", "benchmark:m/a@phone").startswith(
-        "benchmark:m/a@phone: not measured before: "
-    )
+    told = workspace.quantbuild("explain", "benchmark:m/a@phone")
+    assert told.startswith("benchmark:m/a@phone: not measured before: ")
     workspace.doit("report")
     assert workspace.steps("executed") == {*BENCHMARKS, "report"}
     assert statuses(workspace) == {"measured"}

@@ -29,7 +29,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     worker: str = "tensorflow"
 
 def worker(options):
-    return options.worker
+    return options["worker"]
 
 def needs(options):
     return frozenset()
@@ -107,10 +107,8 @@ def test_what_a_step_took_last_time_counts_the_next_time(heavy: Workspace) -> No
 def test_steps_of_different_models_run_side_by_side(heavy: Workspace) -> None:
     one = heavy.manifest.read_text().partition("[model.m.variant")[0]
     one += '[model.m.variant.v0]\nscheme = "heavy"\nnumber = 0\nworker = "litert"\n'
-    other = "[model.n]" + one.partition("[model.m]")[2].replace("model.m.", "model.n.").replace(
-        "number = 0", "number = 1"
-    )
-    heavy.manifest.write_text(one + other)
+    other = one.partition("[model.m]")[2].replace("model.m.", "model.n.").replace("number = 0", "number = 1")
+    heavy.manifest.write_text(f"{one}[model.n]{other}")
     (heavy.root.parent / "hook" / "heavy.py").write_text(SCHEME.replace("sleep(0.3)", "sleep(3)"))
     heavy.doit("quantize")
     assert most_at_once(heavy, steps=2) == 2
