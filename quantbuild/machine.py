@@ -6,8 +6,10 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from quantbuild.memory import Claim, Memory
+if TYPE_CHECKING:  # a build with nothing to do imports this module, and has no workers
+    from quantbuild.memory import Claim, Memory
 
 # How often a step that waits for memory looks again: other programs give it back without a word.
 MEMORY_SECONDS = 1.0
