@@ -162,7 +162,7 @@ def _values(outcomes: Outcomes, step: str) -> dict[str, Any] | None:
 
 def _reported_steps(outcomes: Outcomes) -> list[dict[str, Any]]:
     """Return each step's fate without times: a page is not written anew because a clock went on."""
-    outcome_words = {"failed": "failed", "blocked": "blocked"}
+    outcome_words = {"failed": "failed", "blocked": "blocked", "not_measured": "not_measured"}
     return [
         {
             "id": outcome.step,

@@ -33,6 +33,10 @@ class StepError(QuantbuildError):
     exit_code = EXIT_FAILED
 
 
+class UnreachableError(StepError):
+    """A device cannot be reached: a failure where the manifest requires it, else its figures are not measured."""
+
+
 class WorkerDied(StepError):  # noqa: N818 - a cause of failure, told as any other
     """The process that did a step ended before it answered."""
 

@@ -48,6 +48,7 @@ NEVER_BUILT = Reason("never built")
 FORCED = Reason("forced")
 FORGOTTEN = Reason("forgotten")
 FAILED_BEFORE = "failed before"
+NOT_MEASURED_BEFORE = "not measured before"
 
 
 def key_of(preimage: Mapping[str, Any]) -> str:
@@ -105,7 +106,8 @@ def _no_result(record: Record | None) -> Reason:
     if failure.message == FORGOTTEN.kind:
         return FORGOTTEN
     log = f"; log: {failure.log}" if failure.log else ""
-    return Reason(FAILED_BEFORE, detail=f"{failure.message}{log}")
+    kind = NOT_MEASURED_BEFORE if failure.unreachable else FAILED_BEFORE
+    return Reason(kind, detail=f"{failure.message}{log}")
 
 
 def _outputs_not_as_recorded(result: Result, digest: Callable[[str], Digest | None]) -> Iterator[Reason]:

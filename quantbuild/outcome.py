@@ -11,11 +11,14 @@ from quantbuild.record import Result
 
 BLOCKED_BY = "blocked by "
 
-Status = Literal["executed", "restored", "up_to_date", "failed", "blocked"]
+Status = Literal["executed", "restored", "up_to_date", "failed", "blocked", "not_measured"]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A step's fate in this build. `result` is set unless it failed or was blocked; `message` only then."""
+    """A step's fate in this build. `result` is set unless it failed, was blocked or not measured; `message` only then.
+
+    Not measured is a benchmark whose device cannot be reached and is not required: no result, and no failure.
+    """
 
     step: str
     status: Status

@@ -40,7 +40,7 @@ LOCK = f"{STATE_FOLDER}/lock"
 ENDED_WELL = "ended well"
 LAST_RUN = "build/last_run.json"
 TRIED = ("executed", "restored", "up_to_date", "failed")
-COUNTED = ("executed", "restored", "up_to_date", "failed", "blocked")
+COUNTED = ("executed", "restored", "up_to_date", "failed", "blocked", "not_measured")
 
 GROUPS = {
     "convert": "source model → float32.tflite",
@@ -265,7 +265,7 @@ class Session:
             facts=facts(),
             installed=installed_stamp(),
             tools=tools,
-            devices=tuple(Device(runner, options, dict(found)) for runner, options, found in build.devices_used()),
+            devices=_devices(build, old),
             manifests=manifests,
             tasks=planned_tasks(build),
             steps={step: tuple(places[path] for path in found.own) for step, found in steps.items()},
@@ -289,6 +289,16 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     def failed(self) -> bool:
         """Whether the exit code is 1."""
         return bool(self.counts["failed"] or self.counts["blocked"] or self.failed_gates)
+
+
+def _devices(build: Build, old: Snapshot | None) -> tuple[Device, ...]:
+    """Return the devices that a snapshot rests on: as they are now, else as they were when they last answered.
+
+    Figures of a device that is away may stand in the snapshot still; they are of that one and of no other.
+    """
+    found = {(runner, options): Device(runner, options, dict(told)) for runner, options, told in build.devices_used()}
+    before = {} if old is None else {(device.runner, device.options): device for device in old.devices}
+    return tuple((before | found).values())
 
 
 def planned_tasks(build: Build) -> tuple[Task, ...]:

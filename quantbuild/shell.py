@@ -407,7 +407,7 @@ class Terminal(Watcher):
             self._line(f"  {outcome.step}  {outcome.seconds:.1f} s  ({_told(outcome.reasons)})")
         elif not outcome.done:
             log = f"; log: {outcome.log}" if outcome.log else ""
-            status = "failed: " if outcome.status == "failed" else ""
+            status = {"failed": "failed: ", "not_measured": "not measured: "}.get(outcome.status, "")
             self._line(f"  {outcome.step}  {status}{outcome.message}{log}")
         if outcome.status in ("executed", "restored"):
             for warning in _warnings(outcome):

@@ -15,12 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from quantbuild.build import Build, worker_pool
+from quantbuild.build import Build, machine_for, worker_pool
 from quantbuild.digests import Digests
 from quantbuild.errors import StepError
 from quantbuild.execution import Apart, Clock, Execution, Pending
 from quantbuild.freshness import changes, key_of
-from quantbuild.machine import Machine, processors
+from quantbuild.machine import processors
+from quantbuild.memory import Peaks
 from quantbuild.outcome import Outcome, Status
 from quantbuild.record import Output, Result
 from quantbuild.step import Job, Step, file_name
@@ -113,11 +114,12 @@ class _Round:
         self._execution = Execution(
             build.root,
             digests=build.digests,
-            machine=Machine(processors()),
+            machine=machine_for(self._pool, short=lambda text: None),
             pool=self._pool,
             cache=build.cache,
             watcher=Watcher(),
             make=self._make,
+            peaks=Peaks(),
             apart=Apart(
                 outputs=self._folder,
                 made_inputs=folder / made_inputs,

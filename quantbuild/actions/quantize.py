@@ -35,8 +35,6 @@ def run(job: Job) -> dict[str, Any]:
 def _stamp(path: Path) -> None:
     from quantbuild.tflite import associated_files, versions
 
-    if not path.is_file():
-        return  # what made nothing is told of by the step
     data = path.read_bytes()
     stamped = versions.stamp(data)
     if stamped is not data:

@@ -22,6 +22,7 @@ _OUTCOMES = {
     "done": Mark(sign="✓", word="done", kind="pass"),
     "failed": Mark(sign="✗", word="failed", kind="fail"),
     "blocked": Mark(sign="–", word="blocked", kind="undecided"),
+    "not_measured": wording.NOT_MEASURED,
 }
 
 
@@ -200,8 +201,8 @@ def _flat(result: Json) -> dict[str, str]:
 
 
 def steps(found: list[Json]) -> tuple[Step, ...]:
-    """Return the steps, what failed or was blocked first."""
-    order = {"failed": 0, "blocked": 1, "done": 2}
+    """Return the steps, what failed, was blocked or not measured first."""
+    order = {"failed": 0, "blocked": 1, "not_measured": 2, "done": 3}
     return tuple(
         Step(
             id=step["id"],
@@ -216,7 +217,11 @@ def steps(found: list[Json]) -> tuple[Step, ...]:
 def steps_summary(found: list[Json]) -> str:
     """Return how many steps came to what."""
     outcomes = [step["outcome"] for step in found]
-    parts = [f"{units.count(outcomes.count(word))} {word}" for word in ("failed", "blocked") if word in outcomes]
+    parts = [
+        f"{units.count(outcomes.count(outcome))} {outcome.replace('_', ' ')}"
+        for outcome in ("failed", "blocked", "not_measured")
+        if outcome in outcomes
+    ]
     return ", ".join([units.counted(len(found), "step"), *parts])
 
 

@@ -248,7 +248,7 @@ class ReportedStep(msgspec.Struct, kw_only=True):
     """What became of a step, and why it last ran."""
 
     id: str
-    outcome: Literal["done", "failed", "blocked"]
+    outcome: Literal["done", "failed", "blocked", "not_measured"]
     reason: str | None
     message: str | None
 

@@ -52,6 +52,13 @@ def test_a_failure_is_explained_with_its_message_and_log_and_told_in_a_word() ->
     assert reason.explained() == "failed before: m.keras: no model; log: build/.logs/convert.m.log"
 
 
+def test_a_device_that_did_not_answer_is_asked_again() -> None:
+    failure = Failure(message="phone: no answer", unreachable=True)
+    record = Record(schema=RECORD_SCHEMA, step="s", result=None, failure=failure, run=FACTS)
+    (reason,) = why_not_fresh(key_of(PREIMAGE), PREIMAGE, record, standing)
+    assert reason.explained() == "not measured before: phone: no answer"
+
+
 def test_what_is_known_is_told_while_an_input_is_not() -> None:
     now = copy.deepcopy(PREIMAGE)
     del now["inputs"]["statistics"]

@@ -38,6 +38,8 @@ FORBIDDEN = {
     "digests": ("plan", "build", "execution", "session", "shell", "cli", "manifest", "freshness", "record"),
     "cache": ("plan", "build", "execution", "session", "shell", "cli", "manifest", "workers"),
     "workers": ("plan", "build", "execution", "session", "shell", "cli", "manifest"),
+    "memory": ("plan", "build", "execution", "session", "shell", "cli", "manifest", "machine"),
+    "system_memory": ("plan", "build", "execution", "session", "shell", "cli", "manifest", "machine", "workers"),
     "execution": ("build", "session", "shell", "cli", "manifest"),
     "build": ("shell", "cli"),
     "session": ("shell", "cli"),
