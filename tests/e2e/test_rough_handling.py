@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shutil
 import signal
 import subprocess
 
@@ -93,6 +94,13 @@ def test_clean_all_leaves_no_result(built: Workspace) -> None:
     assert left == {"last_run.json"}
 
 
+def test_clean_speaks_of_tasks_and_files_alone(built: Workspace) -> None:
+    lines = built.doit("clean", "quantize:m/a").splitlines()
+    assert lines[0] == "quantize:m/a - executing 'remove what it made'"
+    assert "removed dist/m/a.tflite" in lines
+    assert not [line for line in lines if "object" in line or "Python" in line]
+
+
 def test_clean_of_what_ships_takes_the_shipped_copy_too(built: Workspace) -> None:
     built.doit("clean", "quantize:m/a")
     assert set(built.files("dist")) == {"m/b.tflite", "m/b.json", "quantbuild.lock.json", "quantbuild.d"}
@@ -110,6 +118,34 @@ def test_one_variant_alone_copies_nothing_that_is_gone_or_altered(built: Workspa
     assert (built.root / "dist/m/model.tflite").read_bytes() == shipped
     built.doit("quantize")
     assert (built.root / "dist/m/a.tflite").read_bytes() == shipped
+
+
+def test_a_sub_task_by_itself_leaves_the_lock_as_it_was(built: Workspace) -> None:
+    before = built.files("dist")
+    built.doit("-a", "-s", "quantize:m/a")
+    assert built.steps("executed") == {"quantize:m/a"}
+    assert built.files("dist") == before
+    shutil.rmtree(built.root / "dist")
+    built.doit("-a", "-s", "quantize:m/a")
+    whole = json.loads(before["quantbuild.lock.json"])
+    lock = json.loads(built.files("dist")["quantbuild.lock.json"])
+    assert lock["artifacts"] == {"m/a": whole["artifacts"]["m/a"]}
+    assert lock["artifacts"]["m/a"]["inputs"].keys() == {"m.tflite"}
+    assert lock["tools"].keys() <= whole["tools"].keys()
+
+
+@pytest.mark.parametrize("left", ["forgotten", "another"])
+def test_a_sub_task_by_itself_publishes_nothing_of_unknown_making(built: Workspace, left: str) -> None:
+    """Told not to look at convert, nobody knows what the float32 model was made from."""
+    before = built.files("dist")
+    record = built.root / "build/m/float32.tflite.record.json"
+    if left == "forgotten":
+        record.unlink()
+    else:
+        record.write_bytes(record.read_bytes().replace(b'"sha256": "', b'"sha256": "0'))
+    output = built.doit("-a", "-s", "quantize:m/a", code=1)
+    assert "dist  failed: m/a: what convert:m made it from is not known; leave out -s" in output
+    assert built.files("dist") == before
 
 
 @pytest.mark.parametrize("lock", [b"", b"\x80\xff no text", b"[]", b'{"schema": 7}'])

@@ -60,6 +60,20 @@ def test_the_loss_is_judged_by_its_interval(wrong: int, limit: float, expected: 
     assert judged(gate, accuracy=block)["verdict"] == expected
 
 
+def test_an_undecided_loss_tells_how_many_samples_would_roughly_decide_it() -> None:
+    gate = {"max_accuracy_loss": 0.1}
+    block = gates.accuracy(*evaluated([0.0] * 7 + [1.0] * 93, [1.0] * 100), gate, reference=False)
+    row = judged(gate, accuracy=block)
+    expected = 100 * ((block["loss_high"] - 0.07) / 0.03) ** 2
+    assert expected <= row["samples_to_decide"] < expected + 10
+    assert row["message"].endswith(
+        f"; about {row['samples_to_decide']} samples like these would decide it (an estimate)"
+    )
+    decided = judged({"max_accuracy_loss": 0.5}, accuracy={**block, "verdict": "pass"})
+    assert decided["samples_to_decide"] is None
+    assert "would decide" not in decided["message"]
+
+
 def test_more_confidence_is_a_wider_interval() -> None:
     pair = evaluated([0] * 5 + [1] * 95, [1] * 100)
     narrow = gates.accuracy(*pair, {"confidence": 0.8}, reference=False)
@@ -113,7 +127,7 @@ def test_the_worst_slice_decides_and_is_named(wrong: dict[str, int], verdict: st
     row = judged(gate, accuracy=sliced(gate, **wrong))
     assert (row["verdict"], row["slice"], row["value"]) == (verdict, named, pytest.approx(wrong[named] / 100))
     assert row["message"].startswith(f"max_slice_loss: slice {named}: loss {wrong[named] / 100:.4g} [")
-    assert row["message"].endswith("of 100 samples is " + {
+    assert row["message"].partition("; about ")[0].endswith("of 100 samples is " + {
         "pass": "within 0.1 (the worst of 3)",
         "fail": "beyond 0.1 (the worst of 3)",
         "undecided": "not decided against 0.1 (the worst of 3)",
