@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from quantbuild import closing, dist
+from quantbuild import closing, dist, sarif
 from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
@@ -431,6 +431,19 @@ class Build:
         outcome = self.outcomes.get("check")
         return () if outcome is None or outcome.result is None else tuple(outcome.result.values[verdict])
 
+    def write_sarif(self) -> None:
+        """Bring results.sarif in line with the check, where this build asked for it; without verdicts there is none.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        outcome = self.outcomes.get("check")
+        if outcome is not None and outcome.done:
+            verdicts = msgspec.json.decode((self.root / closing.CHECK_PATH).read_bytes())
+            sarif.write(self.root, closing.SARIF_PATH, verdicts, self.manifests)
+        elif outcome is not None:
+            (self.root / closing.SARIF_PATH).unlink(missing_ok=True)
+
     def step_rows(self, outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
         """Return each step's fate as build/last_run.json holds it."""
         return [
@@ -452,7 +465,8 @@ class Build:
         outputs = [] if outcome.result is None else [output.path for output in outcome.result.outputs.values()]
         given = [given.path for given in step.inputs.values() if given.step is None]
         made = [given.path for given in step.inputs.values() if given.step is not None]
-        return RestsOn([record_path(step), *outputs, *given], made)
+        beside = [closing.SARIF_PATH] if step_id == "check" else []
+        return RestsOn([record_path(step), *outputs, *beside, *given], made)
 
     def devices_used(self) -> list[tuple[str, bytes, Mapping[str, str]]]:
         """Return runner, options (JSON) and fingerprint of each device that a planned step runs on."""

@@ -282,6 +282,7 @@ class Shell:
 
     def _paths_of(self, task: str) -> list[str]:
         from quantbuild import dist
+        from quantbuild.closing import SARIF_PATH
         from quantbuild.plan import record_path
         from quantbuild.record import read_record
 
@@ -290,6 +291,8 @@ class Shell:
         for step_id in steps_of(task):
             step = build.step(step_id)
             paths += step.outputs.values()
+            if step_id == "check":
+                paths.append(SARIF_PATH)
             if step_id == "dist":  # it names one output and publishes what there is
                 record = read_record(self.session.root / record_path(step))
                 published = record.result.outputs if record is not None and record.result is not None else {}

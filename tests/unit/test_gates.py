@@ -251,7 +251,7 @@ def job(tmp_path: Path) -> Job:
         action="check",
         parameters={"models": [{"name": "m", "metric": "top1", "variants": variants}]},
         inputs=inputs,
-        outputs={role: str(tmp_path / role) for role in ("gates", "junit", "sarif")},
+        outputs={role: str(tmp_path / role) for role in ("gates", "junit")},
         root=str(tmp_path),
         scratch=str(tmp_path),
     )
@@ -286,25 +286,6 @@ def test_junit_has_a_case_per_gate_and_an_error_per_failed_step(job: Job) -> Non
     (error,) = suite.findall("testcase/error")
     assert error.get("message") == "blocked by calibrate:m: sample 3 holds NaN"
     assert error.text == "step calibrate:m; log: build/.logs/calibrate.m.log"
-
-
-def test_sarif_has_a_rule_for_every_result(job: Job) -> None:
-    check.run(job)
-    log = json.loads(Path(job.outputs["sarif"]).read_text())
-    (run,) = log["runs"]
-    assert log["version"] == "2.1.0"
-    assert {(found["ruleId"], found["level"]) for found in run["results"]} == {
-        ("max_accuracy_loss", "warning"), ("max_size_ratio", "error"), ("step_failed", "error"),
-    }  # fmt: skip
-    assert {found["ruleId"] for found in run["results"]} <= {rule["id"] for rule in run["tool"]["driver"]["rules"]}
-
-
-def test_sarif_tells_what_failed_behind_a_blocked_variant(job: Job) -> None:
-    check.run(job)
-    (run,) = json.loads(Path(job.outputs["sarif"]).read_text())["runs"]
-    (failed,) = (found for found in run["results"] if found["ruleId"] == "step_failed")
-    assert failed["message"]["text"] == "m/b: blocked by calibrate:m: sample 3 holds NaN"
-    assert failed["properties"] == {"step": "calibrate:m", "log": "build/.logs/calibrate.m.log"}
 
 
 def test_check_writes_the_same_bytes_each_time(job: Job) -> None:
