@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import shutil
 import signal
 import subprocess
+from typing import Any
 
 import pytest
 from conftest import Workspace
@@ -118,6 +120,58 @@ def test_one_variant_alone_copies_nothing_that_is_gone_or_altered(built: Workspa
     assert (built.root / "dist/m/model.tflite").read_bytes() == shipped
     built.doit("quantize")
     assert (built.root / "dist/m/a.tflite").read_bytes() == shipped
+
+
+@pytest.fixture
+def labelled(built: Workspace) -> Workspace:
+    (built.root / "labels.txt").write_text("cat\ndog\nowl\n")
+    built.edit('path = "m.tflite"', 'path = "m.tflite"\nlabels = "labels.txt"')
+    built.doit("quantize")
+    return built
+
+
+def contract(workspace: Workspace, variant: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((workspace.root / f"dist/m/{variant}.json").read_bytes())
+    return found
+
+
+def test_an_app_finds_the_labels_beside_the_artifact(labelled: Workspace) -> None:
+    found = contract(labelled, "a")
+    content = (labelled.root / "dist/m" / found["labels"]).read_bytes()
+    assert content == b"cat\ndog\nowl\n"
+    assert found["labels_sha256"] == hashlib.sha256(content).hexdigest()
+    lock = json.loads((labelled.root / "dist/quantbuild.lock.json").read_bytes())
+    assert lock["labels"] == {"m": found["labels_sha256"]}
+    (labelled.root / "dist/m/labels.txt").unlink()
+    labelled.doit("quantize")
+    assert (labelled.root / "dist/m/labels.txt").read_bytes() == content
+
+
+def test_one_variant_alone_leaves_no_other_with_labels_that_are_gone(labelled: Workspace) -> None:
+    (labelled.root / "labels.txt").write_text("dog\ncat\nowl\n")
+    labelled.doit("quantize:m/a")
+    found = [contract(labelled, name)["labels_sha256"] for name in "ab"]
+    assert found == [hashlib.sha256(b"dog\ncat\nowl\n").hexdigest()] * 2
+    alone = labelled.files("dist")
+    labelled.doit("quantize")
+    assert labelled.files("dist") == alone
+
+
+def test_labels_that_the_manifest_no_longer_names_leave_dist(labelled: Workspace) -> None:
+    labelled.edit('labels = "labels.txt"\n', "")
+    labelled.doit("quantize")
+    assert not (labelled.root / "dist/m/labels.txt").exists()
+    assert contract(labelled, "a")["labels"] is None
+    assert contract(labelled, "a")["labels_sha256"] is None
+
+
+def test_a_labels_file_of_the_users_in_dist_is_left_alone(built: Workspace) -> None:
+    mine = built.root / "dist/m/labels.txt"
+    mine.write_text("mine")
+    built.edit('scheme = "dynamic"', 'scheme = "float16"')
+    built.doit("quantize:m/b")
+    built.doit("quantize")
+    assert mine.read_text() == "mine"
 
 
 def test_a_sub_task_by_itself_leaves_the_lock_as_it_was(built: Workspace) -> None:
