@@ -82,8 +82,8 @@ def _plugged(
 ) -> None:
     """Add one definition for each plug-in, and one that checks by that which the table names.
 
-    No anyOf: a validator then says of a table only that it is none of them. Own keys are checked once, by the definition
-    of all; a plug-in's by its own, which knows the own ones by name, since it allows no other key.
+    No anyOf: a validator then says of a table only that it is none of them. Own keys are checked once, by the
+    definition of all; a plug-in's by its own, which knows the own ones by name, since it allows no other key.
     """
     own = _table(definition, definitions)
     named = {key: {"description": schema["description"]} for key, schema in own["properties"].items()}
