@@ -14,6 +14,7 @@ from quantbuild.errors import QuantbuildError
 from quantbuild.manifest.checks import Context, Known
 from quantbuild.manifest.locate import KeyPath
 from quantbuild.manifest.problems import key_text, quoted
+from quantbuild.units import counted
 
 REMEDY = 'correct the file, or number the classes by labels = "labels.csv" in the dataset'
 
@@ -35,10 +36,8 @@ def check_class_names(table: Mapping[str, Any], path: KeyPath, known: Known, con
         folders = _folders(dataset, known, context)
         text = None if folders is None else difference(folders, names)
         if text is not None:
-            place = key_text(("dataset", dataset))
-            context.add(
-                (*path, "labels"), f"{quoted(labels)} and the class folders of {place} differ: {text}; {REMEDY}"
-            )
+            both = f"{quoted(labels)} and the class folders of {key_text(('dataset', dataset))}"
+            context.add((*path, "labels"), f"{both} differ: {text}; {REMEDY}")
 
 
 def difference(folders: Sequence[str], names: Sequence[str]) -> str | None:
@@ -48,7 +47,7 @@ def difference(folders: Sequence[str], names: Sequence[str]) -> str | None:
     may have the codes of the classes, or only some of them be there.
     """
     if len(folders) > len(names):
-        return f"{len(folders)} folders, {len(names)} names"
+        return f"there are {counted(len(folders), 'folder')} for {counted(len(names), 'name')}"
     places: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         places.setdefault(_plain(name), []).append(number)
@@ -73,12 +72,13 @@ def _names(path: Path) -> list[str] | None:
 
 def _folders(dataset: str, known: Known, context: Context) -> list[str] | None:
     loader, options = known.loaders.get(dataset), known.datasets.get(dataset)
-    found = isinstance(loader, str) and loader in context.plugins.datasets
-    module = context.plugins.datasets[loader] if found and isinstance(loader, str) else None
-    if options is None or not hasattr(module, "classes"):
+    if options is None or not isinstance(loader, str) or loader not in context.plugins.datasets:
+        return None
+    listing = getattr(context.plugins.datasets[loader], "classes", None)
+    if listing is None:
         return None
     try:
-        folders: list[str] | None = module.classes(options, context.root)
+        folders: list[str] | None = listing(options, context.root)
     except (QuantbuildError, OSError):
         return None  # the step that reads the set tells it
     return folders
