@@ -7,6 +7,7 @@ from typing import Any
 VALUES_TOLD = frozenset({"verdict changed", "tool changed", "step came to another end", "failure changed"})
 """Kinds of which old and new are told: of the others they are digests, or as long as a page."""
 
+_TOLD_LAST = ("step is new", "step is gone", "tool changed", "step done for another reason")
 _OF_ARTIFACT = frozenset({"artifact_path", "sha256", "size_bytes", "values"})
 
 
@@ -32,6 +33,11 @@ def closing_change(action: Any, path: tuple[str, ...], before: Any) -> tuple[str
         case ("models", model):
             found = _came_or_went("model", model, before)
     return found
+
+
+def told_at(kind: str) -> int:
+    """Return a number that sorts changes of one part: what a reader looks for before what follows from it."""
+    return 1 + _TOLD_LAST.index(kind) if kind in _TOLD_LAST else 0
 
 
 def _of_step(step: str, rest: list[str], before: Any) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from quantbuild.closing_changes import VALUES_TOLD, closing_change
+from quantbuild.closing_changes import VALUES_TOLD, closing_change, told_at
 from quantbuild.digests import Digest, sha256_of_bytes
 from quantbuild.record import Record, Result
 
@@ -140,8 +140,9 @@ def changes(
             told |= dict.fromkeys(_input_changes(old.get(part, {}), new.get(part, {}), input_change))
             continue
         # The outer ones first: a scheme comes before those of its options that another scheme has not.
-        for path, before, after in sorted(_leaves(old.get(part), new.get(part)), key=lambda leaf: len(leaf[0])):
-            told[_change(action, part, path, before, after)] = None
+        leaves = sorted(_leaves(old.get(part), new.get(part)), key=lambda leaf: len(leaf[0]))
+        found = [_change(action, part, *leaf) for leaf in leaves]
+        told |= dict.fromkeys(sorted(found, key=lambda reason: told_at(reason.kind)))
     yield from told
 
 

@@ -169,14 +169,14 @@ def test_what_the_page_is_made_of_is_told_by_artifact_and_step_and_is_no_option(
         tools={"numpy": "2"},
     )
     assert [reason.text() for reason in changes(old, new)] == [
-        "step is new: evaluate:v1.2/b",
-        "tool changed: numpy: 1 → 2",
         "failure changed: quantize:v1.2/b: absent → no",
         "step came to another end: quantize:v1.2/b: done → failed",
-        "step done for another reason: quantize:v1.2/b",
         "option changed: models.v1.2.gate.max_size_ratio: absent → 0.3",
         "option changed: models.v1.2.variants.b.scheme: int8 → dynamic",
         "artifact changed: v1.2/b",
+        "step is new: evaluate:v1.2/b",
+        "tool changed: numpy: 1 → 2",
+        "step done for another reason: quantize:v1.2/b",
     ]
 
 
