@@ -2,6 +2,8 @@
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -123,3 +125,8 @@ def test_init_points_editors_to_the_schema_that_it_wrote(elsewhere: Path) -> Non
 def test_plan_outside_a_workspace_says_where_to_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan"]) == 2
     assert "run quantbuild where dodo.py is" in capsys.readouterr().err
+
+
+def test_the_package_runs_as_a_module_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "quantbuild", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("quantbuild ")
