@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from quantbuild import closing, dist
+from quantbuild import closing, dist, sarif
 from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
@@ -226,7 +226,7 @@ class Build:
             if not forced or outcome.status != "up_to_date":
                 return
             preimage = self.preimage(step)
-            self._pending[step.id] = Pending(preimage, key_of(preimage), (FORCED,))
+            self._pending[step.id] = Pending(preimage, key_of(preimage), (FORCED,), self.usual_seconds(step.id))
         pending = self._pending.pop(step.id)
         if forced and not pending.asked_for:
             pending = msgspec.structs.replace(pending, reasons=(*pending.reasons, FORCED))
@@ -395,7 +395,7 @@ class Build:
         """
         try:
             self._publish_partly()
-        except OSError as error:
+        except (StepError, OSError) as error:
             self._close(Outcome(step="dist", status="failed", message=_one_line(error)))
 
     def _publish_partly(self) -> None:
@@ -407,12 +407,41 @@ class Build:
                     (self.root / path).unlink(missing_ok=True)
         if not touched or "dist" in self.outcomes:
             return
-        step = closing.dist_step(self.workspace, self.steps, self.outcomes, self.verdicts())
+        outcomes = {**self.outcomes, **self._behind(sorted(touched))}
+        step = closing.dist_step(self.workspace, self.steps, outcomes, self.verdicts())
         parameters = dict(step.parameters)
         parameters["artifacts"] = [a for a in parameters["artifacts"] if f"quantize:{a['name']}" in touched]
         models = {artifact["name"].partition("/")[0] for artifact in parameters["artifacts"]}
         parameters["ship"] = {model: ship for model, ship in parameters["ship"].items() if model in models}
         dist_action.publish(self.root, parameters, input_paths(step), partial=True)
+
+    def _behind(self, names: Iterable[str]) -> dict[str, Outcome]:
+        """Return what came of the steps behind `names` that this build was told not to look at (-s), by their records.
+
+        Raises:
+            StepError: a record is not there, or is not of the very file that the next step was made from.
+        """
+        found: dict[str, Outcome] = {}
+        for name in names:
+            waiting = [name] if self.outcomes[name].done else []
+            while waiting:
+                step = self.steps[waiting.pop()]
+                for needed in step.needs:
+                    if needed not in self.outcomes:
+                        found[needed] = self._recorded(name, step, found, needed)
+                    waiting.append(needed)
+        return found
+
+    def _recorded(self, name: str, step: Step, found: Mapping[str, Outcome], needed: str) -> Outcome:
+        known = self.outcomes.get(step.id) or found[step.id]
+        record = read_record(self.root / record_path(self.steps[needed]))
+        result = record.result if record is not None else None
+        made = {output.path: output.sha256 for output in result.outputs.values()} if result is not None else {}
+        used = known.result.preimage["inputs"] if known.result is not None else {}
+        if any(made.get(given.path) != used[role] for role, given in step.inputs.items() if given.step == needed):
+            artifact = name.removeprefix("quantize:")
+            raise StepError(f"{artifact}: what {needed} made it from is not known; leave out -s")
+        return Outcome(step=needed, status="up_to_date", result=result)
 
     def counts(self) -> dict[str, int]:
         """Return how many steps came to what, by each status that there is."""
@@ -425,6 +454,19 @@ class Build:
         """Return the gates that this build's check found so, none where it was not asked for."""
         outcome = self.outcomes.get("check")
         return () if outcome is None or outcome.result is None else tuple(outcome.result.values[verdict])
+
+    def write_sarif(self) -> None:
+        """Bring results.sarif in line with the check, where this build asked for it; without verdicts there is none.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        outcome = self.outcomes.get("check")
+        if outcome is not None and outcome.done:
+            verdicts = msgspec.json.decode((self.root / closing.CHECK_PATH).read_bytes())
+            sarif.write(self.root, closing.SARIF_PATH, verdicts, self.manifests)
+        elif outcome is not None:
+            (self.root / closing.SARIF_PATH).unlink(missing_ok=True)
 
     def step_rows(self, outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
         """Return each step's fate as build/last_run.json holds it."""
@@ -447,7 +489,8 @@ class Build:
         outputs = [] if outcome.result is None else [output.path for output in outcome.result.outputs.values()]
         given = [given.path for given in step.inputs.values() if given.step is None]
         made = [given.path for given in step.inputs.values() if given.step is not None]
-        return RestsOn([record_path(step), *outputs, *given], made)
+        beside = [closing.SARIF_PATH] if step_id == "check" else []
+        return RestsOn([record_path(step), *outputs, *beside, *given], made)
 
     def devices_used(self) -> list[tuple[str, bytes, Mapping[str, str]]]:
         """Return runner, options (JSON) and fingerprint of each device that a planned step runs on and that answers."""

@@ -181,6 +181,7 @@ class Session:
         else:
             build = self._build
             build.publish_partly()
+            build.write_sarif()
             build.code.save()
             self._keep_standing(build)
             failed, undecided = build.gates("failed"), build.gates("undecided")

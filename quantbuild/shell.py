@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from doit import Globals
+from doit.action import PythonAction
 from doit.runner import MRunner, MThreadRunner, Runner
 
 from quantbuild import answers
@@ -42,6 +43,8 @@ REPORT_PAGE = "build/report/index.html"
 THREADS_PER_PROCESSOR = 3
 MOST_WAITING_BENCHMARKS = 32
 MOST_REASONS_TOLD = 2
+LONG_SECONDS = 10.0
+"""From here on a step's start is worth a line where no display shows it."""
 
 TaskDict = dict[str, Any]
 
@@ -179,7 +182,7 @@ class Shell:
             "basename": basename,
             "actions": [(self._run, (task.name,))],
             "task_dep": task.needs,
-            "clean": [(self._clean, (task.name,))],
+            "clean": [Cleaning(self._clean, (task.name,))],
             "doc": task.doc,
         }
         if sub_name:
@@ -279,6 +282,7 @@ class Shell:
 
     def _paths_of(self, task: str) -> list[str]:
         from quantbuild import dist
+        from quantbuild.closing import SARIF_PATH
         from quantbuild.plan import record_path
         from quantbuild.record import read_record
 
@@ -287,6 +291,8 @@ class Shell:
         for step_id in steps_of(task):
             step = build.step(step_id)
             paths += step.outputs.values()
+            if step_id == "check":
+                paths.append(SARIF_PATH)
             if step_id == "dist":  # it names one output and publishes what there is
                 record = read_record(self.session.root / record_path(step))
                 published = record.result.outputs if record is not None and record.result is not None else {}
@@ -314,6 +320,13 @@ class Shell:
     def _forget(self, task: str) -> None:
         for step_id in steps_of(task):
             self._build_to_alter().forget(step_id)
+
+
+class Cleaning(PythonAction):  # type: ignore[misc]  # doit has no types
+    """What `doit clean` does for a task, under a name that says so: doit prints it before each."""
+
+    def __str__(self) -> str:
+        return "remove what it made"
 
 
 class Reporter:
@@ -376,6 +389,7 @@ class Terminal(Watcher):
     def __init__(self, line: Callable[[str], None], display: Display | None) -> None:
         self._line = line
         self._display = display
+        self._begun: set[str] = set()
 
     def planned(self, steps: Collection[str], usual_seconds: Callable[[str], float | None]) -> None:
         """Give the display its total, and what its estimate is made of."""
@@ -383,9 +397,14 @@ class Terminal(Watcher):
             self._display.planned(steps, usual_seconds)
 
     def started(self, step: str, usual_seconds: float | None) -> None:
-        """Show what runs."""
+        """Show what runs; without a display say of a long step how long it took last time, where that is known."""
         if self._display is not None:
             self._display.started(step, usual_seconds)
+        elif step not in self._begun and usual_seconds is not None and usual_seconds >= LONG_SECONDS:
+            from quantbuild.progress import duration
+
+            self._begun.add(step)
+            self._line(f"  {step}  begun; it took {duration(usual_seconds)} last time")
 
     def paused(self, step: str) -> None:
         """Show that it runs no more."""

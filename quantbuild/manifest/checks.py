@@ -46,6 +46,8 @@ class Known(msgspec.Struct, kw_only=True):
     datasets: Mapping[str, msgspec.Struct | None]
     """The loader's `Options` by name; None where they have problems."""
     devices: Collection[str]
+    loaders: Mapping[str, object] = {}
+    """Of each dataset, as written."""
 
 
 def check_names(names: Iterable[str], section: KeyPath, context: Context) -> None:

@@ -128,7 +128,9 @@ def _loss_sentence(gate: Json, value: str, bound: str, variant: Json) -> str:
     text = f"loses {value} against float32{place}"
     if gate["verdict"] == "undecided":
         n_samples = units.counted(n, "sample")
-        return f"{text}; the limit of {bound} is inside that interval, so {n_samples} cannot tell"
+        needed = gate.get("samples_to_decide")
+        estimate = "" if needed is None else f"; about {units.count(needed)} like them would, as an estimate"
+        return f"{text}; the limit of {bound} is inside that interval, so {n_samples} cannot tell{estimate}"
     return f"{text}, and only {bound} are allowed"
 
 

@@ -268,6 +268,13 @@ def test_samples_without_a_finding_are_said_to_be_so() -> None:
     assert (shown.summary, shown.unfold) == ("Nothing was found to be wrong with the samples", False)
 
 
+def test_an_undecided_limit_tells_what_would_decide_it(document: dict[str, Any]) -> None:
+    variants = [variant for variant in document["models"][0]["variants"] if variant["verdict"] == "undecided"]
+    for gate in variants[0]["gates"]:
+        gate["samples_to_decide"] = 1300
+    assert page(document).doubts[0].endswith("so 600 samples cannot tell; about 1,300 like them would, as an estimate.")
+
+
 def test_slices_are_a_table_of_their_own(document: dict[str, Any], built: Path) -> None:
     table = page(document).models[0].slices
     assert table is not None
