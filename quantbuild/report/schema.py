@@ -155,9 +155,13 @@ class Search(msgspec.Struct, kw_only=True):
 
 
 class OutputNoise(msgspec.Struct, kw_only=True):
-    """An output's signal-to-noise ratio on the selection samples; null where it is float32's."""
+    """An output's signal-to-noise ratio on the selection samples; null where it is float32's.
+
+    `before` is the op at the end that it is measured before, SOFTMAX or LOGISTIC, whose saturation would hide noise.
+    """
 
     name: str
+    before: str | None
     sqnr_db: float | None
 
 

@@ -94,6 +94,12 @@ def _notes(found: Json, causing: list[Json]) -> list[str]:
             f"One by one the operations cause {_power(total)}, all at once {_power(noise)}: their errors work {how}, "
             "so the shares rank the operations and do not tell what sparing one would save."
         )
+    before = [output for output in found["outputs"] if output["before"]]
+    if before:
+        named = _list([f"{output['name']} before its {output['before']}" for output in before])
+        notes.append(
+            f"Measured at {named}: where that saturates, it hides what came before. Its own rounding comes on top."
+        )
     floats = sum(op["noise"] is None for op in found["ops"])
     if floats:
         notes.append(f"{units.counted(floats, 'operation')} in float: no noise of their own.")

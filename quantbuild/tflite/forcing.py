@@ -13,7 +13,7 @@ or the graph is given, or what a QUANTIZE makes of that. A DEQUANTIZE rounds not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
@@ -38,8 +38,8 @@ class Disturbed:
     model: bytes
     inputs: Mapping[int, int]
     """Version → the input that is added to it."""
-    outputs: Mapping[str, int]
-    """Signature output → tensor."""
+    places: tuple[int, ...]
+    """The tensor that stands at each of the places asked for."""
 
 
 class Versions:
@@ -116,11 +116,16 @@ def forced(exact: bytes, versions: Versions) -> Forced:
     return Forced(model=graph.write(model), inputs=inputs)
 
 
-def disturbed(exact: bytes, versions: Versions, points: Collection[int]) -> Disturbed:
-    """Return the float graph in which each of the versions `points` can be disturbed."""
+def disturbed(
+    exact: bytes, versions: Versions, points: Collection[int], places: Sequence[tuple[int | None, int]]
+) -> Disturbed:
+    """Return the float graph in which each of the versions `points` can be disturbed, and `places` be looked at.
+
+    A place is a float tensor as an op or an output reads it, in the version given (None: the only one there is).
+    """
     model = graph.read(exact)
     main, edit = graph.main(model), _Disturb(model, versions, frozenset(points))
-    ports, operators = graph.signature_maps(model)[1], main.operators
+    operators = main.operators
     main.operators = []
     for tensor in graph.indices(main.inputs):
         edit.add(tensor)
@@ -132,11 +137,11 @@ def disturbed(exact: bytes, versions: Versions, points: Collection[int]) -> Dist
         main.operators.append(operator)
         for tensor in graph.indices(operator.outputs):
             edit.add(tensor)
-    outputs = {port: edit.value(versions.given(port, tensor), tensor) for port, tensor in ports.items()}
+    found = tuple(edit.value(version, tensor) for version, tensor in places)
     main.inputs = [*graph.indices(main.inputs), *edit.inputs.values()]
-    main.outputs = list(dict.fromkeys(outputs.values()))
+    main.outputs = list(dict.fromkeys(found))
     model.signatureDefs = None
-    return Disturbed(model=graph.write(model), inputs=edit.inputs, outputs=outputs)
+    return Disturbed(model=graph.write(model), inputs=edit.inputs, places=found)
 
 
 class _Disturb:

@@ -23,7 +23,7 @@ class Matching:
     """Tensors and ops by index in the main subgraphs. A tensor that a cast makes stands for the same float tensor."""
 
     measured: tuple[int, ...]
-    """The float tensors that there is something to say of: float32 activations of static shape."""
+    """The float tensors that there is something to say of: float32 activations of static shape that are used."""
     tensors: Mapping[int, int]
     """Quantized graph's tensor → float tensor."""
     made: Mapping[int, int]
@@ -58,7 +58,9 @@ class _Matcher:
     def __post_init__(self) -> None:
         main = graph.main(self.exact)
         layout = instrumentation.layout(self.exact)
-        self._measured = [t for t in layout.tensors if not instrumentation.is_dynamic(main.tensors[t])]
+        used = _used(main)
+        self._measured = [t for t in layout.tensors if t in used and not instrumentation.is_dynamic(main.tensors[t])]
+        self._used = _used(graph.main(self.quantized))
         self._floats = frozenset(self._measured)
         self._kinds = graph.op_names(self.exact)
         self._taken: set[int] = set()
@@ -108,6 +110,8 @@ class _Matcher:
         return True
 
     def _stands_for(self, tensor: int, exact: int) -> None:
+        if tensor not in self._used:
+            return
         self.tensors[tensor] = exact
         self.made.setdefault(exact, tensor)
 
@@ -178,3 +182,8 @@ class _Matcher:
                 if graph.indices(operator.outputs)[0] == exact[name]:
                     found[tensor] = producers[exact[name]]
         return found
+
+
+def _used(main: graph.SubGraphT) -> set[int]:
+    """Return the tensors that some op reads or the graph gives: the runtime has no memory for others."""
+    return set(graph.consumers(main)) | set(graph.indices(main.outputs))

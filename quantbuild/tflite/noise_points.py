@@ -12,12 +12,31 @@ from quantbuild.tflite.matching import Matching, match
 INTEGERS = frozenset({"INT4", "INT8", "UINT8", "INT16"})
 """Types that a real value is rounded to; shapes and axes have others."""
 
+SQUASHING = frozenset({"SOFTMAX", "LOGISTIC"})
+"""Ops with results from 0 to 1, in fixed steps of 1/256 in int8. Where they saturate, as those of a trained classifier
+do, the steps are all the noise there is, whatever happened before: so an output is measured before them. The class
+they give is decided there."""
+
 
 class Point(NamedTuple):
     """An op of the artifact (None: an input), and the versions that it makes."""
 
     operator: int | None
     versions: tuple[int, ...]
+
+
+class Place(NamedTuple):
+    """Where the noise of an output is measured: there, or before the op that squashes it."""
+
+    name: str
+    """The output's."""
+    before: str | None
+    """``SOFTMAX``, ``LOGISTIC``; None for the output itself."""
+    tensor: int
+    """Of the float graph."""
+    version: int | None
+    held: int
+    """The artifact's tensor with its values."""
 
 
 class Measured:
@@ -29,13 +48,25 @@ class Measured:
         self.versions = Versions(exact, quantized, self.matching)
         self.tensors = self.versions.all()
         self.points = _points(quantized, self.versions, self.tensors)
-        self.outputs = {
-            name: tensor
-            for name, tensor in graph.signature_maps(exact)[1].items()
-            if tensor in set(self.matching.measured) and name in graph.signature_maps(quantized)[1]
-        }
-        if not self.outputs:
+        ports, given = graph.signature_maps(exact)[1], graph.signature_maps(quantized)[1]
+        self.places = [
+            self._place(name, ports[name], given[name])
+            for name in given
+            if ports.get(name) in set(self.matching.measured)
+        ]
+        if not self.places:
             raise StepError("no output of the variant is one of float32's; compare models of one source")
+
+    def _place(self, name: str, tensor: int, held: int) -> Place:
+        main, producers = graph.main(self.exact), graph.producers(graph.main(self.exact))
+        kind = graph.op_name(self.exact, main.operators[producers[tensor]]) if tensor in producers else None
+        if kind in SQUASHING:
+            before = graph.indices(main.operators[producers[tensor]].inputs)[0]
+            version = self.versions.read(producers[tensor], 0)
+            if version is not None and before in set(self.matching.measured):
+                return Place(name, kind, before, version, version)
+        version = self.versions.given(name, tensor)
+        return Place(name, None, tensor, version, held if version is None else version)
 
 
 def _points(quantized: graph.ModelT, versions: Versions, found: list[int]) -> list[Point]:

@@ -52,9 +52,6 @@ class NoiseReader:
         # A signature's runner holds on to its interpreter, which then refuses to run by itself: so it has another.
         self._ports = Binding(open_interpreter(artifact))
         self._inputs = graph.signature_maps(measured.exact)[0]
-        self._scales = {
-            version: scale_of(graph.main(measured.quantized).tensors[version]) for version in measured.tensors
-        }
         main = graph.main(measured.exact)
         shapes = {version: graph.shape(main.tensors[self._float(version)]) for version in disturbed.inputs}
         self._zeros = {tensor: np.zeros(shapes[version], np.float32) for version, tensor in disturbed.inputs.items()}
@@ -74,7 +71,7 @@ class NoiseReader:
         own = {
             version: values[version] - self._without_own(version, values, feed) for version in self._measured.tensors
         }
-        output_signal, output_error = self._outputs()
+        output_signal, output_error = self._outputs(feed)
         return Sums(
             signal=np.array([_squares(each) for each in exact]),
             error=np.array([_squares(values[v] - each) for v, each in zip(self._measured.tensors, exact, strict=True)]),
@@ -87,7 +84,7 @@ class NoiseReader:
     def _value(self, version: int) -> NDArray[np.float32]:
         """Return the real values of a version. A scalar stays an array."""
         raw = np.asarray(self._artifact.get_tensor(version))
-        scale = self._scales[version]
+        scale = scale_of(graph.main(self._measured.quantized).tensors[version])
         return raw.astype(np.float32) if scale is None else dequantize(raw, *scale)
 
     def _get_exact(self, tensor: int, feed: Feed) -> NDArray[np.float32]:
@@ -100,15 +97,12 @@ class NoiseReader:
             return values[parent]
         return feed[tensor] if tensor in feed else np.asarray(self._forced_runs.get_tensor(tensor))
 
-    def _outputs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _outputs(self, feed: Feed) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         signal, error = [], []
-        for port in self._ports.outputs:
-            if port.name in self._measured.outputs:
-                exact = np.asarray(self._exact.get_tensor(self._measured.outputs[port.name]))
-                raw = np.asarray(self._artifact.get_tensor(port.index))
-                found = raw if port.scale is None else dequantize(raw, port.scale, port.zero_point)
-                signal.append(_squares(exact))
-                error.append(_squares(found - exact))
+        for place in self._measured.places:
+            exact = self._get_exact(place.tensor, feed)
+            signal.append(_squares(exact))
+            error.append(_squares(self._value(place.held) - exact))
         return np.array(signal), np.array(error)
 
     def _caused(self, feed: Feed, own: Mapping[int, NDArray[np.float32]]) -> NDArray[np.float64]:
@@ -125,8 +119,7 @@ class NoiseReader:
 
     def _disturbed_outputs(self, feed: Feed) -> list[NDArray[np.float32]]:
         run_sample(self._disturbed_runs, feed)
-        names = [port.name for port in self._ports.outputs if port.name in self._measured.outputs]
-        return [np.asarray(self._disturbed_runs.get_tensor(self._disturbed.outputs[name])) for name in names]
+        return [np.asarray(self._disturbed_runs.get_tensor(tensor)) for tensor in self._disturbed.places]
 
 
 def _squares(values: NDArray[Any]) -> float:

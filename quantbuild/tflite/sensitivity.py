@@ -69,7 +69,8 @@ def measure(
 def _reader(exact: bytes, artifact: bytes, measured: Measured) -> Callable[[], NoiseReader]:
     points = [version for point in measured.points for version in point.versions]
     forced = forcing.forced(exact, measured.versions)
-    disturbed = forcing.disturbed(exact, measured.versions, points)
+    places = [(place.version, place.tensor) for place in measured.places]
+    disturbed = forcing.disturbed(exact, measured.versions, points, places)
     return lambda: NoiseReader(exact, artifact, measured, forced, disturbed)
 
 
@@ -77,7 +78,7 @@ def _reader(exact: bytes, artifact: bytes, measured: Measured) -> Callable[[], N
 
 
 def _told(measured: Measured, sums: Sums, count: int) -> Json:
-    names = [name for name in graph.signature_maps(measured.quantized)[1] if name in measured.outputs]
+    names = [place.name for place in measured.places]
     signal = dict(zip(names, sums.output_signal.tolist(), strict=True))
     error = dict(zip(names, sums.output_error.tolist(), strict=True))
     caused = [dict(zip(names, row, strict=True)) for row in sums.caused.tolist()]
@@ -88,7 +89,14 @@ def _told(measured: Measured, sums: Sums, count: int) -> Json:
         "samples": count,
         "noise": max((error[name] / signal[name] for name in names if signal[name] > 0), default=0.0),
         "noise_sum": whole,
-        "outputs": [{"name": name, "sqnr_db": noise.decibels(signal[name], error[name])} for name in names],
+        "outputs": [
+            {
+                "name": place.name,
+                "before": place.before,
+                "sqnr_db": noise.decibels(signal[place.name], error[place.name]),
+            }
+            for place in measured.places
+        ],
         "tensors": _tensor_rows(measured, sums, count),
         "ops": _op_rows(measured, sums, count, list(zip(op_noise, shares, strict=True))),
         "unmatched_tensors": unmatched,
