@@ -96,9 +96,10 @@ def _notes(found: Json, causing: list[Json]) -> list[str]:
         )
     before = [output for output in found["outputs"] if output["before"]]
     if before:
-        named = _list([f"{output['name']} before its {output['before']}" for output in before])
+        named = [f"{output['name']} before its {output['before']}" for output in before]
         notes.append(
-            f"Measured at {named}: where that saturates, it hides what came before. Its own rounding comes on top."
+            f"Measured at {_list(named)}: where that saturates, it hides what came before. "
+            "Its own rounding comes on top."
         )
     floats = sum(op["noise"] is None for op in found["ops"])
     if floats:

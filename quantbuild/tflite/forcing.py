@@ -13,7 +13,7 @@ or the graph is given, or what a QUANTIZE makes of that. A DEQUANTIZE rounds not
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ai_edge_litert import schema_py_generated as schema
@@ -89,6 +89,20 @@ class Versions:
     def _first(self, tensor: int) -> int | None:
         made = self.matching.made.get(tensor)
         return None if made is None else self.of(made)
+
+
+def exposed(data: bytes, tensors: Iterable[int]) -> bytes:
+    """Return the graph with each of `tensors` that an op makes as an output, and no other outputs.
+
+    So it runs on the kernels that an app has: `preserve_all_tensors` keeps XNNPACK out, and LiteRT's own kernels
+    refuse some int8 models that XNNPACK runs.
+    """
+    model = graph.read(data)
+    main = graph.main(model)
+    made = graph.producers(main)
+    main.outputs = [tensor for tensor in dict.fromkeys(tensors) if tensor in made]
+    model.signatureDefs = None
+    return graph.write(model)
 
 
 def forced(exact: bytes, versions: Versions) -> Forced:

@@ -53,6 +53,8 @@ class Measured:
             self._place(name, ports[name], given[name])
             for name in given
             if ports.get(name) in set(self.matching.measured)
+            and graph.shape(graph.main(exact).tensors[ports[name]])
+            == graph.shape(graph.main(quantized).tensors[given[name]])
         ]
         if not self.places:
             raise StepError("no output of the variant is one of float32's; compare models of one source")

@@ -1,18 +1,17 @@
 """How much noise each tensor of a quantized model carries, and how much of the outputs' noise each op causes.
 
-For each sample four graphs run once: the float model and the artifact, with every tensor kept, whose difference is the
-noise accumulated up to each tensor; the *forced* float graph, whose difference from the artifact is what each op adds
-itself (rounding of its result, its weights and its bias); and, once for each op, the *disturbed* float graph, which
-carries that op's own error alone to the outputs. Relative noise at the op would not do for the last: where a channel
-is small and its consumer makes it large again, it says nothing of the outputs.
+For each sample four graphs run: the float model and the artifact, whose difference is the noise gathered up to each
+tensor; the *forced* float graph, whose difference from the artifact is what each op adds itself by rounding its result,
+its weights and its bias; and, once for each op, the *disturbed* float graph, which carries that op's own error alone to
+the outputs. Noise relative to the op's own result would not do for the last: where a channel is small and its consumer
+makes it large again, it says nothing of the outputs.
 
-The artifact runs on LiteRT's built-in kernels, since XNNPACK keeps no tensors inside: an integer may differ by one.
 Memory is a few times that of one sample's activations for each interpreter, whatever the number of samples.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,11 @@ from numpy.typing import NDArray
 
 from quantbuild import noise
 from quantbuild.errors import StepError
-from quantbuild.tflite import forcing, graph, listing
+from quantbuild.tflite import graph, listing
 from quantbuild.tflite.feeding import Feed, SampleError
 from quantbuild.tflite.matching import CASTS
 from quantbuild.tflite.noise_points import Measured, scale_of
-from quantbuild.tflite.noise_reader import NoiseReader, Sums
+from quantbuild.tflite.noise_reader import NoiseReader, Sums, graphs
 from quantbuild.tflite.streaming import read_in_order, usable_interpreters
 
 Json = dict[str, Any]
@@ -55,8 +54,8 @@ def measure(
     workers = usable_interpreters(model, interpreters)
     total: list[NDArray[np.float64]] | None = None
     count = 0
-    make = _reader(exact, artifact, measured)
-    for number, _, sums in read_in_order(make, samples, workers):
+    run = graphs(exact, artifact, measured)
+    for number, _, sums in read_in_order(lambda: NoiseReader(run, measured), samples, workers):
         if not all(np.isfinite(part).all() for part in sums):
             raise SampleError(f"sample {number}: a tensor of float32 or of the variant holds NaN or infinity")
         total = list(sums) if total is None else [known + part for known, part in zip(total, sums, strict=True)]
@@ -64,14 +63,6 @@ def measure(
     if total is None:
         raise StepError("sensitivity: the dataset gave no sample; give it at least one")
     return _told(measured, Sums(*total), count)
-
-
-def _reader(exact: bytes, artifact: bytes, measured: Measured) -> Callable[[], NoiseReader]:
-    points = [version for point in measured.points for version in point.versions]
-    forced = forcing.forced(exact, measured.versions)
-    places = [(place.version, place.tensor) for place in measured.places]
-    disturbed = forcing.disturbed(exact, measured.versions, points, places)
-    return lambda: NoiseReader(exact, artifact, measured, forced, disturbed)
 
 
 # The result ------------------------------------------------------------------------------------------------------
