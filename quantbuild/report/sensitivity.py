@@ -103,7 +103,8 @@ def _notes(found: Json, causing: list[Json]) -> list[str]:
         )
     floats = sum(op["noise"] is None for op in found["ops"])
     if floats:
-        notes.append(f"{units.counted(floats, 'operation')} in float: no noise of their own.")
+        none = "computes in float and adds none" if floats == 1 else "compute in float and add none"
+        notes.append(f"{units.counted(floats, 'operation')} {none}.")
     if found["unmatched_ops"]:
         named = [f"{op['op']} {contents.short(op['name'])}" for op in found["unmatched_ops"]]
         notes.append(

@@ -96,7 +96,7 @@ def test_the_page_names_the_worst_op_and_leaves_out_what_causes_nothing() -> Non
     assert "CONV_2D net/loud (fused with 1 more) alone causes 1.50 %" in shown.summary
     assert [row.name.split()[0] for row in shown.ops] == ["net/loud", "net/quiet"]
     assert len(shown.tensors) == 1
-    assert shown.notes == ("1 operation in float: no noise of their own.",)
+    assert shown.notes == ("1 operation computes in float and adds none.",)
 
 
 def test_no_noise_at_all_is_said_in_words() -> None:
