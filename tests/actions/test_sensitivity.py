@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from selective_models import Calibrated, samples
 from tiny_models import job
 
@@ -164,6 +165,31 @@ def test_an_op_of_another_kind_or_shape_is_unmatched_and_its_noise_counts_with_t
     assert found.unmatched_tensors == (lost,)
     versions = forcing.Versions(exact, graph.read(data), found)
     assert lost not in {found.tensors[version] for version in versions.all()}
+
+
+def test_what_has_no_counterpart_is_named_and_passed_through(branches: Calibrated) -> None:
+    """The float model has an ABS behind a RELU, which changes nothing: as if the quantizer had folded it away."""
+    data, _ = branches.quantize("int8", ranges="minmax")
+    plain = measured(branches, data)
+    exact = graph.read(branches.data)
+    main = graph.main(exact)
+    relu = graph.indices(main.operators[0].outputs)[0]
+    same = graph.add_tensor(main, "folded", graph.shape(main.tensors[relu]))
+    for operator in main.operators:
+        operator.inputs = [same if tensor == relu else tensor for tensor in graph.indices(operator.inputs)]
+    inserted = schema.OperatorT(opcodeIndex=graph.add_opcode(exact, "ABS"), inputs=[relu], outputs=[same])
+    inserted.builtinOptionsType, inserted.builtinOptions = schema.BuiltinOptions.AbsOptions, schema.AbsOptionsT()
+    main.operators.insert(1, inserted)
+    feed = feeding.feeder(exact)
+    fed = ((number, feed(number, sample)) for number, sample in enumerate(samples(branches.name, 9)))
+    found = measuring.measure(graph.write(exact), data, fed)
+    assert [op["op"] for op in found["unmatched_ops"]] == ["SPLIT"]  # it is found by what it reads alone
+    assert found["unmatched_tensors"] == ["folded", "functional_1_1/split", "functional_1_1/split1"]
+    assert found["noise"] == pytest.approx(plain["noise"], rel=1e-3)
+    assert found["noise_sum"] == pytest.approx(plain["noise_sum"], rel=0.05)
+    for layer, op in by_layer(plain).items():
+        if op["op"] != "SPLIT":
+            assert by_layer(found)[layer]["own_rms"] == pytest.approx(op["own_rms"], rel=1e-3, abs=1e-6), layer
 
 
 def test_names_that_a_quantizer_made_unique_by_a_digit_do_not_deceive(branches: Calibrated) -> None:
