@@ -21,6 +21,8 @@ from quantbuild.plan import (
     devices_of,
     evaluation_inputs_path,
     is_calibrated,
+    sensitivity_paths,
+    sensitivity_step,
     variant_names,
 )
 from quantbuild.step import Input, Step
@@ -100,7 +102,7 @@ def report_step(workspace: Workspace, outcomes: Outcomes) -> Step:
     for model in workspace.models.values():
         devices = devices_of(workspace, model)
         for name in variant_names(model):
-            inputs |= _evaluation_inputs(model, name, outcomes)
+            inputs |= _evaluation_inputs(model, name, outcomes) | _sensitivity_input(model, name, outcomes)
             for device in devices:
                 inputs |= _benchmark_input(model, name, device, outcomes)
         models.append(
@@ -143,6 +145,7 @@ def _reported_variant(model: Model, name: str, devices: list[Device], outcomes: 
     artifact = outcome.result.outputs["model"] if outcome is not None and outcome.result is not None else None
     steps = [*_accuracy_steps(model, name)]
     steps += [f"benchmark:{model.name}/{name}@{device.name}" for device in devices if device.required]
+    steps += [sensitivity_step(model.name, name)] if variant is not None and variant.sensitivity_samples else []
     return {
         "name": name,
         "scheme": variant.scheme if variant else FLOAT32,
@@ -151,8 +154,17 @@ def _reported_variant(model: Model, name: str, devices: list[Device], outcomes: 
         "sha256": artifact.sha256 if artifact else None,
         "size_bytes": artifact.size_bytes if artifact else None,
         "values": outcome.result.values if outcome is not None and outcome.result is not None else {},
+        **_node_data(model.name, name, outcomes),
         "error": first_error(outcomes, steps),
     }
+
+
+def _node_data(model: str, variant: str, outcomes: Outcomes) -> dict[str, Any]:
+    """Return where the figures for Model Explorer lie, where there are such."""
+    if not is_done(outcomes, sensitivity_step(model, variant)):
+        return {}
+    paths = sensitivity_paths(model, variant)
+    return {"node_data": {"sqnr_db": paths["sqnr_node_data"], "noise": paths["noise_node_data"]}}
 
 
 def _values(outcomes: Outcomes, step: str) -> dict[str, Any] | None:
@@ -205,6 +217,12 @@ def _linted_inputs(model: Model, outcomes: Outcomes) -> dict[str, Input]:
         for role, (path, step) in places.items()
         if is_done(outcomes, step)
     }
+
+
+def _sensitivity_input(model: Model, name: str, outcomes: Outcomes) -> dict[str, Input]:
+    step = sensitivity_step(model.name, name)
+    path = sensitivity_paths(model.name, name)["sensitivity"]
+    return {f"{model.name}/{name}:sensitivity": Input(path=path, step=step)} if is_done(outcomes, step) else {}
 
 
 def _benchmark_input(model: Model, name: str, device: Device, outcomes: Outcomes) -> dict[str, Input]:

@@ -68,6 +68,20 @@ def evaluation_inputs_path(model: str) -> str:
     return f"build/{model}/{FLOAT32}/evaluation_inputs.json"
 
 
+def sensitivity_step(model: str, variant: str) -> str:
+    """Return the id of the step that takes a variant's noise apart."""
+    return f"sensitivity:{model}/{variant}"
+
+
+def sensitivity_paths(model: str, variant: str) -> dict[str, str]:
+    """Return where that step's results lie, by role: the figures, and two files for Model Explorer."""
+    return {
+        "sensitivity": f"build/{model}/{variant}/sensitivity.json",
+        "sqnr_node_data": f"build/{model}/{variant}/sqnr.node_data.json",
+        "noise_node_data": f"build/{model}/{variant}/noise.node_data.json",
+    }
+
+
 def is_calibrated(variant: Variant) -> bool:
     """Whether a variant's artifact depends on the calibration samples."""
     return not _needs(variant).isdisjoint({"statistics", "samples"})
@@ -90,6 +104,9 @@ def _model_steps(workspace: Workspace, model: Model) -> Iterator[Step]:
     if model.evaluation is not None:
         for name in variant_names(model):
             yield _evaluate(workspace, model, name)
+    for variant in model.variants.values():
+        if variant.sensitivity_samples:
+            yield _sensitivity(workspace, model, variant)
     for device in devices_of(workspace, model):
         for name in variant_names(model):
             yield _benchmark(model, name, device)
@@ -200,7 +217,7 @@ def _quantize(workspace: Workspace, model: Model, variant: Variant, needed: froz
     needs = [artifact_step(model.name, FLOAT32)]
     if "statistics" in needed:
         calibrate = f"calibrate:{model.name}"
-        inputs["statistics"] = Input(path=f"build/{model.name}/statistics.npz", step=calibrate)
+        inputs["statistics"] = _statistics(model.name)
         needs.append(calibrate)
     step = quantize_step(
         artifact_step(model.name, variant.name),
@@ -288,6 +305,32 @@ def _evaluate(workspace: Workspace, model: Model, variant: str) -> Step:
     )
 
 
+def _sensitivity(workspace: Workspace, model: Model, variant: Variant) -> Step:
+    """Return the step that takes a variant's noise apart, on what is never judged on."""
+    selection, files = _selection(workspace, model)
+    parameters: dict[str, Any] = {key: selection[key] for key in ("dataset", "hold_back") if key in selection}
+    float32, artifact = artifact_step(model.name, FLOAT32), artifact_step(model.name, variant.name)
+    inputs, needs = (
+        {"model": _artifact(model.name, FLOAT32), "artifact": _artifact(model.name, variant.name)},
+        [float32],
+    )
+    if getattr(variant.options, "equalize", False):
+        inputs["statistics"] = _statistics(model.name)
+        needs.append(f"calibrate:{model.name}")
+    loader = plug_in("datasets", parameters["dataset"]["loader"])
+    return Step(
+        id=sensitivity_step(model.name, variant.name),
+        action="sensitivity",
+        parameters={**parameters, "samples": variant.sensitivity_samples},
+        inputs={**inputs, **files},
+        outputs=sensitivity_paths(model.name, variant.name),
+        needs=(*needs, artifact),
+        code=(loader.__name__,),
+        tools=tools_of(loader, *RUNTIME_TOOLS),
+        by_cpu=True,
+    )
+
+
 def _metric_code(metric: str) -> dict[str, Input]:
     """Return what a metric of the user's own is made of, so that editing it evaluates again."""
     return {"metric": Input(path=code_path(metric))} if ":" in metric else {}
@@ -314,6 +357,10 @@ def _benchmark(model: Model, variant: str, device: Device) -> Step:
         tools=tools_of(runner, *RUNTIME_TOOLS),
         runner=device.runner,
     )
+
+
+def _statistics(model: str) -> Input:
+    return Input(path=f"build/{model}/statistics.npz", step=f"calibrate:{model}")
 
 
 def _artifact(model: str, variant: str) -> Input:

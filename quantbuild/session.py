@@ -47,8 +47,11 @@ GROUPS = {
     "calibrate": "ranges of every tensor on the calibration set, once a model",
     "quantize": "make every variant, dist/ and the lock",
     "evaluate": "every variant and float32 on the same evaluation samples",
+    "sensitivity": "where the noise of a variant comes from, tensor by tensor and op by op",
     "benchmark": "latency and memory of every variant on its devices",
 }
+OPTIONAL_GROUPS = frozenset({"sensitivity"})
+"""Actions that are no task where no manifest asks for them."""
 CLOSING_DOCS = {
     "check": "judge the gates; writes junit.xml and results.sarif",
     "dist": "publish artifacts, contracts and the lock to dist/",
@@ -313,12 +316,13 @@ def planned_tasks(build: Build) -> tuple[Task, ...]:
     evaluated = {needed for name in evaluations for needed in steps[name].needs}
     judged = (*(name for name in artifacts if name not in evaluated), *evaluations)
     benchmarks = tuple(name for name in steps if name.startswith("benchmark:"))
+    sensitivities = tuple(name for name in steps if name.startswith("sensitivity:"))
     gated = tuple(closing.gated_benchmarks(build.workspace))
     return (
         *(Task(step.id, step.needs, "") for step in steps.values()),
         Task("dist", artifacts, CLOSING_DOCS["dist"]),
         Task("check", (*judged, *gated), CLOSING_DOCS["check"]),
-        Task("report", ("check", *benchmarks), CLOSING_DOCS["report"]),
+        Task("report", ("check", *sensitivities, *benchmarks), CLOSING_DOCS["report"]),
     )
 
 

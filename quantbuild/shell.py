@@ -27,7 +27,7 @@ from quantbuild import answers
 from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError, told
 from quantbuild.leftovers import STATE_FOLDER
 from quantbuild.machine import processors
-from quantbuild.session import CLOSING_DOCS, GROUPS, Session, make_state_folder, steps_of
+from quantbuild.session import CLOSING_DOCS, GROUPS, OPTIONAL_GROUPS, Session, make_state_folder, steps_of
 from quantbuild.standing import Task
 from quantbuild.watcher import Watcher
 
@@ -168,12 +168,15 @@ class Shell:
 
     def tasks(self) -> Iterator[TaskDict]:
         """Yield doit's tasks: a group for each action, a task for each step, and the closing ones."""
+        tasks = self.session.tasks()
         for action, doc in GROUPS.items():
+            if action in OPTIONAL_GROUPS and not any(task.name.startswith(f"{action}:") for task in tasks):
+                continue
             group: TaskDict = {"basename": action, "name": None, "doc": doc}
             if action == "quantize":
                 group["task_dep"] = ["dist"]
             yield group
-        for task in self.session.tasks():
+        for task in tasks:
             yield self._task(task)
 
     def _task(self, task: Task) -> TaskDict:

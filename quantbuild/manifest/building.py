@@ -19,6 +19,7 @@ from quantbuild.manifest.checks import (
     check_gate,
     check_model,
     check_names,
+    check_sensitivity,
 )
 from quantbuild.manifest.class_names import check_class_names
 from quantbuild.manifest.definitions import Dataset, Device, Gate, Model, Settings, Variant, written_keys
@@ -118,6 +119,7 @@ def _variant(
     readable = options or _readable_options(table, kind)
     if readable is not None:
         check_calibration(table["scheme"], readable, path, model, context)
+        check_sensitivity(table, readable, path, context)
     return _own(table, Variant, path, {"options": options, "gate": gate}, context)
 
 

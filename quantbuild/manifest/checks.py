@@ -198,6 +198,16 @@ def check_calibration(
         context.add((*path, "engine"), text)
 
 
+def check_sensitivity(table: Mapping[str, Any], options: msgspec.Struct, path: KeyPath, context: Context) -> None:
+    """Only a scheme that rounds activations has noise to take apart."""
+    needs = context.plugins.schemes[table["scheme"]].needs(options)
+    if table.get("sensitivity", False) is not False and needs.isdisjoint({"statistics", "samples"}):
+        text = (
+            f"{quoted(table['scheme'])} leaves activations in float, which has no noise to take apart; remove the key"
+        )
+        context.add((*path, "sensitivity"), text)
+
+
 def _check_gate_device(device: str, path: KeyPath, model: Mapping[str, Any], known: Known, context: Context) -> None:
     measured = model.get("devices")
     if device not in known.devices:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantbuild import units
-from quantbuild.report import contents, search, wording
+from quantbuild.report import contents, search, sensitivity, wording
 from quantbuild.report.search import Search
+from quantbuild.report.sensitivity import Sensitivity
 from quantbuild.report.wording import Mark
 
 Json = Mapping[str, Any]
@@ -40,6 +41,7 @@ class Detail:
     float_ops: tuple[str, ...]
     float_ops_text: str
     search: Search | None
+    sensitivity: Sensitivity | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +83,7 @@ def detail(model: Json, variant: Json) -> Detail:
         float_ops=tuple(_float_op(op) for op in listed),
         float_ops_text=_float_ops_text(variant, float_ops),
         search=search.view(model["metric"], variant["search"]),
+        sensitivity=sensitivity.view(variant.get("sensitivity")),
     )
 
 
