@@ -172,6 +172,7 @@ def _by_type(options: list[Schema]) -> Schema:
 
     Of anyOf a validator says that none of them fits, and not what is wrong.
     """
+    options = [_by_tag(option) if "discriminator" in option else option for option in options]
     types = [_type(option) for option in options]
     if None in types or len(set(types)) < len(types) or {"integer", "number"} <= set(types):
         return {"anyOf": options}
@@ -181,6 +182,18 @@ def _by_type(options: list[Schema]) -> Schema:
         if option != {"type": kind}
     ]
     return {"type": types, "allOf": checks}
+
+
+def _by_tag(union: Schema) -> Schema:
+    """Return what is any table of `union`: by the value of the key that tells which."""
+    key, places = union["discriminator"]["propertyName"], union["discriminator"]["mapping"]
+    named = {name: {"properties": {key: {"const": name}}, "required": [key]} for name in places}
+    return {
+        "type": "object",
+        "properties": {key: {"enum": sorted(places)}},
+        "required": [key],
+        "allOf": [{"if": named[name], "then": {"$ref": place}} for name, place in places.items()],
+    }
 
 
 def _type(option: Schema) -> str | None:
