@@ -235,9 +235,11 @@ def _from_source(workspace: Workspace, model: Model, step: Step) -> Step:
 
 def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, needed: frozenset[str]) -> Step:
     """Return a quantize step that a driver makes: it has all that the steps it may have made read."""
-    driver = plug_in("schemes", variant.scheme).driver(variant.options)
+    driver = plug_in("drivers", plug_in("schemes", variant.scheme).driver(variant.options))
     parameters, inputs, needs = dict(step.parameters), dict(step.inputs), list(step.needs)
-    code, tools = [*step.code, f"quantbuild.drivers.{driver}"], set(step.tools)
+    # What it has made by others decides what it makes: their code is its own.
+    code = [*step.code, driver.__name__, *(f"quantbuild.actions.{action}" for action in driver.ACTIONS)]
+    tools = {*step.tools, *driver.TOOLS}
     owners = {"calibration": _calibration, "selection": _selection, "evaluation": _evaluation}
     if model.evaluation is None:  # what is chosen cannot be confirmed
         needed -= {"evaluation"}
@@ -262,7 +264,7 @@ def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, ne
         code=tuple(dict.fromkeys(code)),
         tools=tuple(sorted(tools)),
         by_cpu=True,
-        driver=driver,
+        driver=driver.__name__.rpartition(".")[2],
     )
 
 

@@ -17,15 +17,20 @@ import msgspec
 
 from quantbuild.drivers import auto
 from quantbuild.drivers.driven import Driven, Make, made
-from quantbuild.drivers.search import Budget, Judged, Units, pareto, pruned, shortest_prefix
-from quantbuild.drivers.trials import Trials
+from quantbuild.drivers.search import Budget, Judged, Units, pareto, pruned, ranks, shortest_prefix
+from quantbuild.drivers.trials import JUDGE_TOOLS, Trials
 from quantbuild.errors import StepError
 from quantbuild.outcome import Outcome
 from quantbuild.schemes import int8
-from quantbuild.step import Input, Step
+from quantbuild.step import Step
 
+ACTIONS = (*auto.ACTIONS, "judge", "rank")
+"""What it may have done: see `auto`."""
+TOOLS = JUDGE_TOOLS
 MOST_CONFIRMATIONS = 3
 NONE: Units = frozenset()
+OF_CLASSES = ("top1", "top5")
+"""Metrics whose loss without labels is taken for the share of samples that choose another class than float32."""
 
 
 class Unit(NamedTuple):
@@ -42,6 +47,12 @@ class Confirmation(NamedTuple):
 
     units: Units
     judgement: Mapping[str, Any]
+
+    @property
+    def worst(self) -> tuple[float, float]:
+        """The loss at its worst; the loss itself where there is no interval."""
+        high = self.judgement["loss_high"]
+        return math.inf if high is None else high, self.judgement["loss"]
 
     @property
     def ends_the_search(self) -> bool:
@@ -72,7 +83,7 @@ class _Search:
         self._rows: list[tuple[auto.Tried, Units]] = []
         self._confirmations: list[Confirmation] = []
         self._base: auto.Candidate
-        self._inputs: dict[str, Input]
+        self._given: auto.Prepared
         self._units: list[Unit] = []
 
     def run(self) -> Driven:
@@ -89,36 +100,53 @@ class _Search:
 
     def _all_int8(self) -> auto.Tried:
         """Choose ranges and bias correction; equalize where that alone does not meet the limit."""
-        best = self._best_of(equalize=False)
+        self._try_int8(equalize=False)
+        best = auto.best([each for each, _ in self._rows])
+        self._check_is_measured(best)
         if not self._judged(best).meets_limit and len(self._rows) < self._wanted["trials"]:
-            equalized = self._best_of(equalize=True)
-            best = max(best, equalized, key=lambda each: each.sqnr_db)
+            self._try_int8(equalize=True)
+            best = auto.best([each for each, _ in self._rows])
         self._tried[NONE] = best
         self._base = best.candidate
-        self._inputs = auto.prepared(self._step, self._trials, best.candidate.options)
+        self._given = auto.prepared(self._step, self._trials, best.candidate.options)
         return best
 
-    def _best_of(self, *, equalize: bool) -> auto.Tried:
+    def _try_int8(self, *, equalize: bool) -> None:
+        """Try ranges and bias correction; nothing where there are no channels to equalize."""
         options = msgspec.to_builtins(int8.Options(io=self._options["io"], equalize=equalize))
         try:
-            inputs = auto.prepared(self._step, self._trials, options)
-        except StepError:
+            given = auto.prepared(self._step, self._trials, options)
+        except StepError as error:
             if not equalize:
                 raise
-            return self._tried_before()
+            self._rows.append((self._failed(auto.Candidate(options, "equalized"), error), NONE))
+            return
         left = self._wanted["trials"] - len(self._rows)
-        found = auto.try_all(auto.candidates(options)[:left], inputs, self._trials, self._make)
-        self._rows += [(each, NONE) for each in found]
-        return auto.best([each for each, _ in self._rows])
+        if given.groups != 0:
+            found = auto.try_all(auto.candidates(options)[:left], given.inputs, self._trials, self._make)
+            self._rows += [(each, NONE) for each in found]
 
-    def _tried_before(self) -> auto.Tried:
-        """Return the best so far: a model without an equalizable pair has nothing to equalize."""
-        return auto.best([each for each, _ in self._rows])
+    def _failed(self, candidate: auto.Candidate, error: StepError) -> auto.Tried:
+        """Return a candidate of which nothing could be made."""
+        trial = self._trials.artifact(
+            candidate.options, {role: self._step.inputs[role] for role in ("model", "statistics")}, candidate.label
+        )
+        return auto.Tried(candidate, trial, auto.failed(trial, error), None)
+
+    def _check_is_measured(self, tried: auto.Tried) -> None:
+        """Raise StepError where the selection samples, lacking labels, tell of no loss in the metric's unit."""
+        selection = self._step.parameters["selection"]
+        values = tried.selection.result.values if tried.selection and tried.selection.result else {}
+        if values.get("loss") is None and selection["metric"] not in OF_CLASSES:
+            raise StepError(
+                f"dataset {selection['dataset']['name']}: metric {selection['metric']} needs labels to tell a loss, "
+                'and mixed precision is chosen on these samples; set label in the dataset, or scheme = "int8"'
+            )
 
     def _ranked(self) -> list[Unit]:
         label = "equalized" if self._base.options.get("equalize") else "float32"
         options = {"ranges": self._base.options["ranges"]}
-        ranking = self._trials.ranking(self._inputs, options, f"{label}-{auto.method_of(options['ranges'])}")
+        ranking = self._trials.ranking(self._given.inputs, options, f"{label}-{auto.method_of(options['ranges'])}")
         made(self._make([ranking])[0])
         listed = msgspec.json.decode((self._root / ranking.outputs["ranking"]).read_bytes())
         return [
@@ -129,8 +157,8 @@ class _Search:
         """Make the artifact that keeps `units` from int8, and judge it on the selection samples."""
         nodes = sorted({node for unit in units for node in self._units[unit].nodes})
         key = {"float": "keep_float", "int16": "keep_int16"}[self._options["islands"]]
-        candidate = auto.Candidate({**self._base.options, key: nodes}, f"{self._base.label}-{len(units)}-islands")
-        found = auto.try_all([candidate], self._inputs, self._trials, self._make)[0]
+        candidate = auto.Candidate({**self._base.options, key: nodes}, f"{self._base.label}-islands-{ranks(units)}")
+        found = auto.try_all([candidate], self._given.inputs, self._trials, self._make)[0]
         self._tried[units] = found
         self._rows.append((found, units))
         return self._judged(found)
@@ -200,7 +228,7 @@ class _Search:
             "verdict": verdict,
             "trials_left": budget.left,
         }
-        values = {**result.values, "scheme": self._step.parameters["scheme"], "search": told}
+        values = {**result.values, **self._given.told, "scheme": self._step.parameters["scheme"], "search": told}
         return Driven(files=dict(chosen.trial.outputs), values=values)
 
     def _winner(self, budget: Budget) -> tuple[Units, str]:
@@ -209,8 +237,8 @@ class _Search:
             if each.ends_the_search:
                 return each.units, str(each.judgement["verdict"])
         if self._confirmations:
-            last = min(self._confirmations, key=lambda each: each.judgement["loss_high"])
-            return last.units, str(last.judgement["verdict"])
+            best = min(self._confirmations, key=lambda each: each.worst)
+            return best.units, str(best.judgement["verdict"])
         sound = [units for units, tried in self._tried.items() if tried.error is None]
         return max(sound, key=lambda units: (self._tried[units].sqnr_db, -self._cost(units))), "fail"
 
