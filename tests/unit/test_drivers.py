@@ -376,7 +376,7 @@ def test_a_model_without_anything_to_equalize_spends_its_trials_on_islands(tmp_p
     world = World(tmp_path, culprits("t10", "t15"), [judged("pass", 0.001)])
     world.groups = 0
     search = searched(world).values["search"]
-    assert [unit["tensor"] for unit in search["islands"]] == ["t10", "t15"]
+    assert sum(bool(row["kept"]) for row in search["trials"]) == 12
     assert [row["label"] for row in search["trials"] if "equalized" in row["label"]] == []
     assert world.of("calibrate") == []
 
