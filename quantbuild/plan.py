@@ -85,10 +85,12 @@ def _model_steps(workspace: Workspace, model: Model) -> Iterator[Step]:
     needs = {name: _needs(variant) for name, variant in model.variants.items()}
     if any("statistics" in needed for needed in needs.values()):
         yield _calibrate(workspace, model)
+    if model.evaluation is not None:
+        yield _evaluate(workspace, model, FLOAT32)  # what a variant may be chosen beside
     for name, variant in model.variants.items():
         yield _quantize(workspace, model, variant, needs[name])
     if model.evaluation is not None:
-        for name in variant_names(model):
+        for name in model.variants:
             yield _evaluate(workspace, model, name)
     for device in devices_of(workspace, model):
         for name in variant_names(model):
