@@ -19,7 +19,7 @@ from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
 from quantbuild.digests import Digest, Digests
-from quantbuild.errors import StepError, told
+from quantbuild.errors import MachineError, StepError, told
 from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
 from quantbuild.freshness import (
     FORCED,
@@ -329,7 +329,15 @@ class Build:
             write_record(self.root / record_path(step), record)
         except OSError as unwritten:
             message = f"{message} (and its record could not be written: {_one_line(unwritten)})"
-        return Outcome(step=step.id, status="failed", reasons=texts, message=message, log=log, seconds=seconds)
+        return Outcome(
+            step=step.id,
+            status="failed",
+            reasons=texts,
+            message=message,
+            log=log,
+            seconds=seconds,
+            by_machine=isinstance(error, OSError | MachineError),
+        )
 
     def _close(self, outcome: Outcome) -> None:
         before = self.outcomes.get(outcome.step)

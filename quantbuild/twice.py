@@ -17,7 +17,7 @@ import msgspec
 
 from quantbuild.build import Build, worker_pool
 from quantbuild.digests import Digests
-from quantbuild.errors import StepError
+from quantbuild.errors import MachineError, StepError
 from quantbuild.execution import Apart, Clock, Execution, Pending
 from quantbuild.freshness import changes, key_of
 from quantbuild.machine import Machine, processors
@@ -38,6 +38,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     log: str | None = None
     blocked: bool = False
+    by_machine: bool = False
     seconds: float = 0.0
 
 
@@ -163,7 +164,12 @@ class _Round:
             values, outputs = self._execution.produce(step, pending, log, clock)
         except (StepError, OSError) as error:
             message = str(error).removeprefix(f"{step.id}: ")
-            return Turn(message=message, log=str(log) if log.exists() else None, seconds=clock.seconds)
+            return Turn(
+                message=message,
+                log=str(log) if log.exists() else None,
+                by_machine=isinstance(error, OSError | MachineError),
+                seconds=clock.seconds,
+            )
         result = Result(key=pending.key, preimage=preimage, outputs=outputs, values=values)
         if earlier is None:
             self._build.note_made(result)
@@ -181,7 +187,9 @@ class _Round:
                 self.turns[step.id] = self._turn(step)
         turn = (self._earlier or self.turns).get(step.id, self.turns[step.id])
         status: Status = "failed" if turn.result is None else "executed"
-        return Outcome(step=step.id, status=status, result=turn.result, message=turn.message)
+        return Outcome(
+            step=step.id, status=status, result=turn.result, message=turn.message, by_machine=turn.by_machine
+        )
 
 
 class Comparer:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from quantbuild.errors import StepError, UsageError, WorkerDied
+from quantbuild.errors import MachineError, StepError, UsageError, WorkerDied, WorkerKilled
 from quantbuild.step import Job
 
 Kind = Literal["light", "litert", "tensorflow"]
@@ -53,6 +53,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Any] | None = None
     error: str | None = None
     unexpected: bool = False
+    by_machine: bool = False
+    """Whether memory or room ran out."""
     resident_bytes: int = 0
     progress: tuple[int, int] | None = None
     """Samples done and all of them: no reply yet, a word on the way."""
@@ -204,7 +206,8 @@ class WorkerPool:
         `progress` is told how many samples are done, and of how many.
 
         Raises:
-            StepError: the step failed; the message says why in one line. WorkerDied where its process ended.
+            StepError: the step failed; the message says why in one line. WorkerDied where its process ended,
+                MachineError where time, memory or room ran out.
         """
         timeout_seconds = timeout_seconds or self._timeout_seconds
         worker = self._take(kind)
@@ -212,7 +215,7 @@ class WorkerPool:
             reply = worker.ask(Request(job=job, log=str(log)), timeout_seconds, progress)
         except TimeoutError:
             self._drop(worker)
-            raise StepError(
+            raise MachineError(
                 f"{job.step}: no result after {timeout_seconds:.0f} s, its worker was stopped; see its log, "
                 f"or set {TIMEOUT_VARIABLE} to more seconds"
             ) from None
@@ -222,10 +225,11 @@ class WorkerPool:
         if reply is None:
             worker.await_end()
             self._drop(worker)
-            raise WorkerDied(f"{job.step}: {_death(worker.process.returncode)}")
+            code = worker.process.returncode
+            raise (WorkerKilled if code == -signal.SIGKILL else WorkerDied)(f"{job.step}: {_death(code)}")
         self._give_back(worker, reply)
         if reply.error is not None:
-            raise StepError(reply.error)
+            raise (MachineError if reply.by_machine else StepError)(reply.error)
         return reply.values or {}
 
     def close(self) -> None:

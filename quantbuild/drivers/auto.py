@@ -8,13 +8,13 @@ its correlation with the top-1 of unseen pictures was 0.62, that of the loss on 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantbuild.drivers.driven import Driven, Make, made
 from quantbuild.drivers.trials import Trials
-from quantbuild.errors import StepError
+from quantbuild.errors import MachineError, StepError
 from quantbuild.outcome import Outcome
 from quantbuild.step import Input, Step
 
@@ -127,24 +127,39 @@ def candidates(options: Mapping[str, Any]) -> list[Candidate]:
 
 
 def try_all(found: Sequence[Candidate], inputs: Mapping[str, Input], trials: Trials, make: Make) -> list[Tried]:
-    """Make every candidate's artifact, and run those that could be made over the selection samples."""
+    """Make every candidate's artifact, and run those that could be made over the selection samples.
+
+    A candidate that fails is one that cannot be chosen. But what the machine failed might have been the best, and what
+    is chosen stands for good: that raises MachineError.
+    """
     steps: list[Step] = []
     outcomes: dict[str, Outcome] = {}
     for each in found:
         try:
             steps.append(trials.artifact(each.options, inputs_of(each, inputs, trials), each.label))
+        except MachineError:
+            raise
         except StepError as error:  # of its histograms: the others need none
             steps.append(trials.artifact(each.options, inputs, each.label))
             outcomes[steps[-1].id] = failed(steps[-1], error)
     wanted = [step for step in steps if step.id not in outcomes]
     outcomes |= zip((step.id for step in wanted), make(wanted), strict=True)
+    check_machine(outcomes.values())
     standing = [step for step in steps if outcomes[step.id].done]
     selections = make(trials.selection(standing)) if standing else []
+    check_machine(selections)
     by_step = dict(zip((step.id for step in standing), selections, strict=True))
     return [
         Tried(candidate, step, outcomes[step.id], by_step.get(step.id))
         for candidate, step in zip(found, steps, strict=True)
     ]
+
+
+def check_machine(outcomes: Iterable[Outcome]) -> None:
+    """Raise MachineError where time, memory or room ran out."""
+    for outcome in outcomes:
+        if outcome.by_machine:
+            made(outcome)
 
 
 def failed(step: Step, error: StepError) -> Outcome:

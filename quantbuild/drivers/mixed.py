@@ -19,7 +19,7 @@ from quantbuild.drivers import auto
 from quantbuild.drivers.driven import Driven, Make, made
 from quantbuild.drivers.search import Budget, Judged, Units, pareto, pruned, ranks, shortest_prefix
 from quantbuild.drivers.trials import JUDGE_TOOLS, Trials
-from quantbuild.errors import StepError
+from quantbuild.errors import MachineError, StepError
 from quantbuild.outcome import Outcome
 from quantbuild.schemes import int8
 from quantbuild.step import Step
@@ -117,7 +117,7 @@ class _Search:
         try:
             given = auto.prepared(self._step, self._trials, options)
         except StepError as error:
-            if not equalize:
+            if not equalize or isinstance(error, MachineError):
                 raise
             self._rows.append((self._failed(auto.Candidate(options, "equalized"), error), NONE))
             return

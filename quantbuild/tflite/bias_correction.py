@@ -43,9 +43,9 @@ def corrections(
 ) -> list[Correction]:
     """Return the correction of every layer of `model`, a float model that `statistics` were measured on.
 
-    `skip` are the ops that stay float, by their place: names need not be unique. `per_channel` says whether weights get a
-    scale for each output channel or one for all. Raises StepError for statistics without means or of
-    another model.
+    `skip` are the ops that stay float, by their place: names need not be unique. `per_channel` says whether
+    weights get a scale for each output channel or one for all. Raises StepError for statistics without means
+    or of another model.
     """
     found = []
     for layer in layers.find(model):

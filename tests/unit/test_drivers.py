@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from quantbuild.code import CodeDigests
 from quantbuild.drivers import auto, mixed
 from quantbuild.drivers.driven import Driven
-from quantbuild.errors import StepError
+from quantbuild.errors import MachineError, StepError
 from quantbuild.manifest.loading import load
 from quantbuild.outcome import Outcome
 from quantbuild.plan import plan
@@ -210,6 +211,24 @@ def test_a_candidate_that_fails_is_told_and_not_chosen(tmp_path: Path) -> None:
     driven = auto.drive(step("int8", {"ranges": "auto", "bias_correction": None}), world.make, tmp_path)
     assert driven.values["search"]["chosen"] == "minmax-bias-corrected"
     assert [row["error"] for row in driven.values["search"]["trials"]] == [None, None, "it broke", "it broke"]
+
+
+@pytest.mark.parametrize("failing", ["trial:m/int8-sample_mean-bias", "select:m/int8-sample_mean-bias", "histograms:m"])
+def test_a_candidate_that_the_machine_failed_is_not_passed_over(tmp_path: Path, failing: str) -> None:
+    """Another one would stand for good under a key that knows nothing of a full disk."""
+
+    class Full(World):
+        def _make(self, step: Step) -> Outcome:
+            outcome = super()._make(step)
+            if not step.id.startswith(failing):
+                return outcome
+            return msgspec.structs.replace(outcome, result=None, message="full", by_machine=True)
+
+    ranges = {"method": "auto", "candidates": ["minmax", "sample_mean", "percentile"]}
+    calibration = {"dataset": {"name": "c", "loader": "npz"}, "hold_back": None}
+    given = step("int8", {"ranges": ranges, "bias_correction": None}, calibration=calibration)
+    with pytest.raises(MachineError, match="full"):
+        auto.drive(given, Full(tmp_path, ranged).make, tmp_path)
 
 
 def test_where_every_candidate_fails_so_does_the_step(tmp_path: Path) -> None:
