@@ -19,6 +19,7 @@ from quantbuild.manifest.checks import (
     check_gate,
     check_model,
     check_names,
+    check_search,
 )
 from quantbuild.manifest.definitions import Dataset, Device, Gate, Model, Settings, Variant, written_keys
 from quantbuild.manifest.locate import KeyPath
@@ -111,6 +112,8 @@ def _variant(
     readable = options or _readable_options(table, kind)
     if readable is not None:
         check_calibration(table["scheme"], readable, path, model, context)
+        if hasattr(readable, "search"):
+            check_search(table.get("search"), (*path, "search"), model, context)
     return _own(table, Variant, path, {"options": options, "gate": gate}, context)
 
 
