@@ -49,12 +49,6 @@ class Confirmation(NamedTuple):
     judgement: Mapping[str, Any]
 
     @property
-    def worst(self) -> tuple[float, float]:
-        """The loss at its worst; the loss itself where there is no interval."""
-        high = self.judgement["loss_high"]
-        return math.inf if high is None else high, self.judgement["loss"]
-
-    @property
     def ends_the_search(self) -> bool:
         """Whether it passed, or nothing more can be known: no evaluation set, or one too small for any to pass."""
         if self.judgement["verdict"] in ("pass", "not_measured"):
@@ -232,13 +226,13 @@ class _Search:
         return Driven(files=dict(chosen.trial.outputs), values=values)
 
     def _winner(self, budget: Budget) -> tuple[Units, str]:
-        """Return the confirmed artifact; else the best that was found, with the verdict that it has."""
-        for each in self._confirmations:
-            if each.ends_the_search:
-                return each.units, str(each.judgement["verdict"])
+        """Return the confirmed artifact; else the best that was found, with the verdict that it has.
+
+        What was confirmed last has the highest SQNR of those: by their losses, nothing may be chosen.
+        """
         if self._confirmations:
-            best = min(self._confirmations, key=lambda each: each.worst)
-            return best.units, str(best.judgement["verdict"])
+            last = self._confirmations[-1]
+            return last.units, str(last.judgement["verdict"])
         sound = [units for units, tried in self._tried.items() if tried.error is None]
         return max(sound, key=lambda units: (self._tried[units].sqnr_db, -self._cost(units))), "fail"
 
