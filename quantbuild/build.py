@@ -19,7 +19,7 @@ from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
 from quantbuild.digests import Digest, Digests
-from quantbuild.errors import StepError, UnreachableError, told
+from quantbuild.errors import MachineError, StepError, UnreachableError, told
 from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
 from quantbuild.freshness import (
     FORCED,
@@ -347,7 +347,15 @@ class Build:
         except OSError as unwritten:
             message = f"{message} (and its record could not be written: {_one_line(unwritten)})"
         status: Status = "not_measured" if excused else "failed"
-        return Outcome(step=step.id, status=status, reasons=texts, message=message, log=log, seconds=seconds)
+        return Outcome(
+            step=step.id,
+            status=status,
+            reasons=texts,
+            message=message,
+            log=log,
+            seconds=seconds,
+            by_machine=isinstance(error, OSError | MachineError),
+        )
 
     def _is_excused(self, step: Step, error: BaseException) -> bool:
         """Whether `step` was not done because its device cannot be reached, and the manifest does not require it."""
@@ -497,7 +505,7 @@ class Build:
         found = {}
         for step in self.steps.values():
             if step.runner is not None:
-                options = msgspec.json.encode(step.parameters["options"], order="deterministic")
+                options = msgspec.json.encode(_device_options(step), order="deterministic")
                 if (step.runner, options) not in found:
                     with contextlib.suppress(UnreachableError):
                         found[step.runner, options] = device_fingerprint(step)
@@ -505,7 +513,7 @@ class Build:
 
 
 def device_fingerprint(step: Step) -> Mapping[str, str]:
-    """Return what identifies the device a benchmark runs on.
+    """Return what identifies the device a benchmark runs on, or the one whose latencies a driver chooses by.
 
     Raises:
         UnreachableError: it does not answer.
@@ -513,10 +521,17 @@ def device_fingerprint(step: Step) -> Mapping[str, str]:
     assert step.runner is not None
     runner = plug_in("runners", step.runner)
     try:
-        fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(step.parameters["options"], runner.Options))
+        fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(_device_options(step), runner.Options))
     except StepError as error:
         raise UnreachableError(str(error)) from error
     return fingerprint
+
+
+def _device_options(step: Step) -> Mapping[str, Any]:
+    """Return the options of the runner of a step that has one."""
+    of = step.parameters if step.driver is None else step.parameters["device"]
+    options: Mapping[str, Any] = of["options"]
+    return options
 
 
 def worker_pool(root: Path, steps: Mapping[str, Step], *, only_processors: frozenset[int] | None = None) -> WorkerPool:

@@ -21,7 +21,7 @@ from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import ENTRY_SCHEMA, Cache, Entry
 from quantbuild.digests import Digest, Digests, Stamp, sha256_of_file
 from quantbuild.drivers.driven import Driven
-from quantbuild.errors import StepError, WorkerDied
+from quantbuild.errors import StepError, WorkerDied, WorkerKilled
 from quantbuild.freshness import FORCED, FORGOTTEN, Reason
 from quantbuild.leftovers import SCRATCH_FOLDER
 from quantbuild.machine import Machine
@@ -240,6 +240,8 @@ class Execution:
         )
         try:
             self._run_shared("litert", probe, log, clock)
+        except WorkerKilled:
+            raise
         except WorkerDied as error:
             remedy = "keep_float keeps an op in float; or use another scheme" if job.action == "quantize" else ""
             raise StepError(f"{error}; the .tflite was being loaded and run{remedy and '; '}{remedy}") from error

@@ -27,6 +27,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     log: str | None = None
     seconds: float = 0.0
+    by_machine: bool = False
+    """Whether it failed because time, memory or room ran out, of which its key knows nothing."""
 
     @property
     def done(self) -> bool:

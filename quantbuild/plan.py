@@ -14,6 +14,7 @@ from quantbuild.step import Input, Step
 from quantbuild.steps import (
     PROBE_MODULE,
     RUNTIME_TOOLS,
+    benchmark_step,
     calibrate_step,
     evaluate_step,
     plug_in,
@@ -99,10 +100,12 @@ def _model_steps(workspace: Workspace, model: Model) -> Iterator[Step]:
     needs = {name: _needs(variant) for name, variant in model.variants.items()}
     if any("statistics" in needed for needed in needs.values()):
         yield _calibrate(workspace, model)
+    if model.evaluation is not None:
+        yield _evaluate(workspace, model, FLOAT32)  # what a variant may be chosen beside
     for name, variant in model.variants.items():
         yield _quantize(workspace, model, variant, needs[name])
     if model.evaluation is not None:
-        for name in variant_names(model):
+        for name in model.variants:
             yield _evaluate(workspace, model, name)
     for variant in model.variants.values():
         if variant.sensitivity_samples:
@@ -252,9 +255,11 @@ def _from_source(workspace: Workspace, model: Model, step: Step) -> Step:
 
 def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, needed: frozenset[str]) -> Step:
     """Return a quantize step that a driver makes: it has all that the steps it may have made read."""
-    driver = plug_in("schemes", variant.scheme).driver(variant.options)
+    driver = plug_in("drivers", plug_in("schemes", variant.scheme).driver(variant.options))
     parameters, inputs, needs = dict(step.parameters), dict(step.inputs), list(step.needs)
-    code, tools = [*step.code, f"quantbuild.drivers.{driver}"], set(step.tools)
+    # What it has made by others decides what it makes: their code is its own.
+    code = [*step.code, driver.__name__, *(f"quantbuild.actions.{action}" for action in driver.ACTIONS)]
+    tools = {*step.tools, *driver.TOOLS}
     owners = {"calibration": _calibration, "selection": _selection, "evaluation": _evaluation}
     if model.evaluation is None:  # what is chosen cannot be confirmed
         needed -= {"evaluation"}
@@ -271,6 +276,12 @@ def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, ne
         baseline = f"evaluate:{model.name}/{FLOAT32}"
         inputs["evaluation.baseline"] = Input(path=f"build/{model.name}/{FLOAT32}/samples.npz", step=baseline)
         needs.append(baseline)
+    device = _device_of_choice(workspace, variant)
+    if device is not None:
+        options = msgspec.to_builtins(device.options)
+        parameters["device"] = {"name": device.name, "runner": device.runner, "options": options}
+        code += ["quantbuild.actions.benchmark", f"quantbuild.runners.{device.runner}"]
+        tools |= set(tools_of(plug_in("runners", device.runner), *RUNTIME_TOOLS))
     return msgspec.structs.replace(
         step,
         parameters=parameters,
@@ -279,8 +290,16 @@ def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, ne
         code=tuple(dict.fromkeys(code)),
         tools=tuple(sorted(tools)),
         by_cpu=True,
-        driver=driver,
+        runner=device.runner if device is not None else None,
+        driver=driver.__name__.rpartition(".")[2],
     )
+
+
+def _device_of_choice(workspace: Workspace, variant: Variant) -> Device | None:
+    """Return the device whose latencies decide what a driver chooses; None where none do."""
+    scheme = plug_in("schemes", variant.scheme)
+    name = scheme.device(variant.options) if hasattr(scheme, "device") else None
+    return None if name is None else workspace.devices[name]
 
 
 def _evaluate(workspace: Workspace, model: Model, variant: str) -> Step:
@@ -337,25 +356,19 @@ def _metric_code(metric: str) -> dict[str, Input]:
 
 
 def _benchmark(model: Model, variant: str, device: Device) -> Step:
-    runner = plug_in("runners", device.runner)
     inputs = {"model": _artifact(model.name, variant)}
     needs = [artifact_step(model.name, variant)]
     if variant != FLOAT32:
         inputs["reference"] = _artifact(model.name, FLOAT32)
         needs.append(artifact_step(model.name, FLOAT32))
-    return Step(
-        id=f"benchmark:{model.name}/{variant}@{device.name}",
-        action="benchmark",
-        parameters={"runner": device.runner, "options": msgspec.to_builtins(device.options)},
-        inputs=inputs,
-        outputs={
-            "result": f"build/{model.name}/{variant}/benchmark@{device.name}.json",
-            "samples": f"build/{model.name}/{variant}/benchmark@{device.name}.npz",
-        },
-        needs=tuple(needs),
-        code=(f"quantbuild.runners.{device.runner}",),
-        tools=tools_of(runner, *RUNTIME_TOOLS),
+    return benchmark_step(
+        f"benchmark:{model.name}/{variant}@{device.name}",
         runner=device.runner,
+        options=msgspec.to_builtins(device.options),
+        inputs=inputs,
+        folder=f"build/{model.name}/{variant}",
+        device=device.name,
+        needs=tuple(needs),
     )
 
 

@@ -33,6 +33,7 @@ MEANING = {
     "fully_integer": "No float op is left in the graph.",
     "allow_ops": "Only ops that the manifest allows.",
     "min_runtime": "It runs on that TensorFlow Lite, and on every newer one.",
+    "search.max_accuracy_loss": "The search found an artifact whose loss stays within its limit.",
     "lint": "Nothing is ruinously wrong with the samples that it was calibrated and judged on.",
 }
 
@@ -79,7 +80,9 @@ def _results(model: str, variant: Json, positions: Positions) -> list[dict[str, 
     for row in variant["gates"]:
         if row["fails"] or row["verdict"] == "undecided":
             key = (row["name"], row["device"]) if row["device"] else (row["name"],)
+            # A search's limit is the variant's own, and named by the path to it.
             keys: list[KeyPath] = [
+                ("model", model, "variant", variant["name"], *row["name"].split(".")),
                 ("model", model, "variant", variant["name"], "gate", *key),
                 ("model", model, "gate", *key),
             ]

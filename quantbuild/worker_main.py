@@ -75,11 +75,11 @@ def _do(job: Job) -> Reply:
         return Reply(error=f"{job.step}: {error}", unreachable=unreachable, resident_bytes=resident_bytes())
     except MemoryError:
         _log_traceback()
-        return Reply(error=f"{job.step}: out of memory; close other programs or use fewer samples")
+        return Reply(error=f"{job.step}: out of memory; close other programs or use fewer samples", by_machine=True)
     except Exception as error:  # noqa: BLE001 - the rim of a worker: the traceback goes to the log, one line to the user
         _log_traceback()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return Reply(error=f"{job.step}: {told(error)}")
+            return Reply(error=f"{job.step}: {told(error)}", by_machine=True)
         first = next(iter(str(error).strip().splitlines()), "")
         return Reply(
             error=f"{job.step}: {type(error).__name__}: {first}"[:500] + "; see its log",

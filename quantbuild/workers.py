@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from quantbuild.errors import StepError, UnreachableError, UsageError, WorkerDied
+from quantbuild.errors import MachineError, StepError, UnreachableError, UsageError, WorkerDied, WorkerKilled
 from quantbuild.step import Job
 from quantbuild.system_memory import resident_bytes
 
@@ -55,6 +55,8 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     unexpected: bool = False
     unreachable: bool = False
+    by_machine: bool = False
+    """Whether memory or room ran out."""
     resident_bytes: int = 0
     peak_bytes: int | None = None
     """The most that the worker held while it did the job; None where the system does not tell."""
@@ -217,7 +219,8 @@ class WorkerPool:
 
         Raises:
             UnreachableError: the step's device cannot be reached.
-            StepError: the step failed; the message says why in one line. WorkerDied where its process ended.
+            StepError: the step failed; the message says why in one line. WorkerDied where its process ended,
+                MachineError where time, memory or room ran out.
         """
         timeout_seconds = timeout_seconds or self._timeout_seconds
         worker = self._take(kind, job.step)
@@ -225,7 +228,7 @@ class WorkerPool:
             reply = worker.ask(Request(job=job, log=str(log)), timeout_seconds, progress)
         except TimeoutError:
             self._drop(worker)
-            raise StepError(
+            raise MachineError(
                 f"{job.step}: no result after {timeout_seconds:.0f} s, its worker was stopped; see its log, "
                 f"or set {TIMEOUT_VARIABLE} to more seconds"
             ) from None
@@ -235,12 +238,13 @@ class WorkerPool:
         if reply is None:
             worker.await_end()
             self._drop(worker)
-            raise WorkerDied(f"{job.step}: {_death(worker.process.returncode)}")
+            code = worker.process.returncode
+            raise (WorkerKilled if code == -signal.SIGKILL else WorkerDied)(f"{job.step}: {_death(code)}")
         self._give_back(worker, reply)
         if reply.peak_bytes is not None:
             peaked(reply.peak_bytes)
         if reply.error is not None:
-            raise (UnreachableError if reply.unreachable else StepError)(reply.error)
+            raise (UnreachableError if reply.unreachable else MachineError if reply.by_machine else StepError)(reply.error)
         return reply.values or {}
 
     def residents(self) -> Residents:

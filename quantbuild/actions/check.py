@@ -93,7 +93,7 @@ def _lint(job: Job, model: dict[str, Any]) -> Judgement:
 
 
 def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any], judgement: Judgement) -> dict[str, Any]:
-    from quantbuild import artifact_gates, gates
+    from quantbuild import artifact_gates, gates, search_gate
     from quantbuild.sample_file import read
 
     key = f"{model['name']}/{variant['name']}"
@@ -113,6 +113,7 @@ def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any], judgement
         devices=_results(job, key),
     )
     rows += artifact_gates.judge(gate, description)
+    rows += search_gate.judge(variant.get("search"))
     rows += [] if reference else _lint_rows(judgement.against.get(variant["name"], []))
     return {
         "name": variant["name"],

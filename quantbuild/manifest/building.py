@@ -15,10 +15,12 @@ from quantbuild.manifest.checks import (
     Context,
     Known,
     check_calibration,
+    check_choice,
     check_dataset_files,
     check_gate,
     check_model,
     check_names,
+    check_search,
     check_sensitivity,
 )
 from quantbuild.manifest.class_names import check_class_names
@@ -120,6 +122,9 @@ def _variant(
     if readable is not None:
         check_calibration(table["scheme"], readable, path, model, context)
         check_sensitivity(table, readable, path, context)
+        if hasattr(readable, "search"):
+            check_search(table.get("search"), (*path, "search"), model, context)
+        check_choice(table["scheme"], readable, path, model, known=known, context=context)
     return _own(table, Variant, path, {"options": options, "gate": gate}, context)
 
 

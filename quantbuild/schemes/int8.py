@@ -126,7 +126,7 @@ def _correct(model: ModelT, statistics: Statistics, keeping: Kept, options: Opti
     """Correct the biases of `model`, which is changed, and return what was done."""
     from quantbuild.tflite import bias_correction
 
-    skip = frozenset(node.name for node in keeping.float32)
+    skip = frozenset(node.index for node in keeping.float32)
     per_channel = not options.per_tensor_weights
     found = bias_correction.corrections(model, statistics, skip=skip, per_channel=per_channel)
     return bias_correction.apply(model, found)
