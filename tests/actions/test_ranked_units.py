@@ -6,13 +6,16 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
+from wide_models import Builder
 
 from quantbuild.actions import rank
 from quantbuild.nodes.patterns import resolve
 from quantbuild.schemes import int8
 from quantbuild.tflite import graph, kept, listing, ranges, static_integer
+from quantbuild.tflite.runtime import Binding, open_interpreter
 
-MODELS = ["pooled", "offset", "gated", "several_outputs", "several_readers"]
+MODELS = ["pooled", "offset", "gated", "several_outputs", "several_readers", "transposed"]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def test_every_ranked_activation_can_leave_int8_alone(transforms: ModuleType, na
         if len(unit.nodes) == len(nodes):
             continue
         keeping = kept.choose(graph.read(data), **({"keep_int16": ()} | {"keep_float": ()} | {islands: patterns}))
-        run = int8._by_mlir_quantize if islands == "keep_float" else int8._by_litert_quantizer
+        run = int8.quantizer(keeping)
         quantized, values = run(graph.read(data), chosen, keeping, int8.Options(ranges="minmax"))
         if islands == "keep_float":
             assert [each["name"] for each in values["kept_float"]] == [
@@ -59,3 +62,20 @@ def test_constants_of_fewer_axes_beside_one_scale(transforms: ModuleType, bits: 
     inputs = transforms.samples(3, seed=2)
     exact, found = (transforms.outputs(model, inputs) for model in (data, graph.write(done.model)))
     assert np.abs(found - exact).max() < 0.2 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("op", ["ADD", "SUB"])
+@pytest.mark.parametrize("width", [1.0, 0.9999, 4.0])
+def test_scales_of_16_bits_that_are_powers_of_two_by_chance_run(op: str, width: float) -> None:
+    """Where all three are, ADD and SUB ask that one operand has the result's (tensorflow/lite/kernels)."""
+    build = Builder()
+    x, y = build.input("x", 1, 8), build.input("y", 1, 8)
+    options = schema.AddOptionsT() if op == "ADD" else schema.SubOptionsT()
+    data = build.finish(build.op(op, [x, y], [build.tensor("sum", 1, 8)], options))
+    bound = width * 32767 / 32768
+    chosen = {tensor: (-factor * bound, factor * bound) for tensor, factor in ((x, 1), (y, 1), (2, 2))}
+    done = static_integer.quantize(data, chosen, static_integer.Precision(bits=16))
+    values = np.linspace(-bound, bound, 8, dtype=np.float32)[None]
+    found = Binding(open_interpreter(graph.write(done.model))).run({"x": values, "y": values[:, ::-1]})
+    expected = values + values[:, ::-1] if op == "ADD" else values - values[:, ::-1]
+    np.testing.assert_allclose(next(iter(found.values())), expected, atol=3e-4 * width)
