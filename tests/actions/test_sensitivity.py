@@ -214,7 +214,7 @@ def test_a_model_without_a_float_output_is_refused_with_the_key_to_remove(branch
     exact, quantized = graph.read(branches.data), graph.read(branches.quantize("int8", ranges="minmax")[0])
     for tensor in graph.indices(graph.main(exact).outputs):
         graph.main(exact).tensors[tensor].type = schema.TensorType.INT32
-    with pytest.raises(StepError, match="no output of the model holds floats.*remove sensitivity"):
+    with pytest.raises(StepError, match=r"no output of the model holds floats.*remove sensitivity"):
         noise_points.Measured(exact, quantized)
 
 
