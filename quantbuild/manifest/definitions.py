@@ -27,7 +27,7 @@ LABEL_METRICS = frozenset({"top1", "top5", "mae", "mse"})
 """Metrics that compare with a label of the evaluation set."""
 METRIC_PATTERN = rf"^({'|'.join(METRICS)}|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)$"
 
-SENSITIVITY_SAMPLES = 8
+SENSITIVITY_SAMPLES = 4
 """Behind `sensitivity = true`: where noise comes from differs between samples by far less than between layers."""
 
 Text = Annotated[str, Meta(min_length=1)]

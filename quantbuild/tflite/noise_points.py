@@ -49,6 +49,8 @@ class Measured:
         self.tensors = self.versions.all()
         self.points = _points(quantized, self.versions, self.tensors)
         ports, given = graph.signature_maps(exact)[1], graph.signature_maps(quantized)[1]
+        if not set(ports.values()) & set(self.matching.measured):
+            raise StepError("no output of the model holds floats of a fixed shape to measure; remove sensitivity")
         self.places = [
             self._place(name, ports[name], given[name])
             for name in given

@@ -210,6 +210,14 @@ def test_a_variant_of_another_model_is_refused(branches: Calibrated, loop: Calib
         noise_points.Measured(graph.read(branches.data), graph.read(loop.data))
 
 
+def test_a_model_without_a_float_output_is_refused_with_the_key_to_remove(branches: Calibrated) -> None:
+    exact, quantized = graph.read(branches.data), graph.read(branches.quantize("int8", ranges="minmax")[0])
+    for tensor in graph.indices(graph.main(exact).outputs):
+        graph.main(exact).tensors[tensor].type = schema.TensorType.INT32
+    with pytest.raises(StepError, match=r"no output of the model holds floats.*remove sensitivity"):
+        noise_points.Measured(exact, quantized)
+
+
 # ---- the action
 
 

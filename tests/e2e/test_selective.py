@@ -87,7 +87,7 @@ def test_the_report_tells_where_noise_comes_from_for_the_variants_that_ask_for_i
     assert {task for task in tasks if task.startswith("sensitivity")} == {"sensitivity", *asked}
     found = {name: variant["sensitivity"] for name, variant in reported(built).items()}
     assert {name for name, each in found.items() if each is not None} == {"kept", "int16x8"}
-    assert (found["kept"]["samples"], found["int16x8"]["samples"]) == (2, 8)
+    assert (found["kept"]["samples"], found["int16x8"]["samples"]) == (2, 4)
     for each in found.values():
         if each is not None:
             assert each["ops"][0]["noise"] > 0
