@@ -244,7 +244,8 @@ class WorkerPool:
         if reply.peak_bytes is not None:
             peaked(reply.peak_bytes)
         if reply.error is not None:
-            raise (UnreachableError if reply.unreachable else MachineError if reply.by_machine else StepError)(reply.error)
+            error = UnreachableError if reply.unreachable else MachineError if reply.by_machine else StepError
+            raise error(reply.error)
         return reply.values or {}
 
     def residents(self) -> Residents:
