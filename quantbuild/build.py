@@ -7,19 +7,19 @@ import datetime
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 
-from quantbuild import closing, dist
+from quantbuild import closing, dist, sarif
 from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import open_cache
 from quantbuild.code import CodeDigests
 from quantbuild.digests import Digest, Digests
-from quantbuild.errors import StepError, told
+from quantbuild.errors import MachineError, StepError, UnreachableError, told
 from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
 from quantbuild.freshness import (
     FORCED,
@@ -34,12 +34,14 @@ from quantbuild.freshness import (
 from quantbuild.leftovers import STATE_FOLDER
 from quantbuild.machine import Machine, processors
 from quantbuild.manifest.definitions import Workspace
+from quantbuild.memory import Memory, Peaks, bound_of
 from quantbuild.outcome import BLOCKED_BY, Outcome, Status
 from quantbuild.plan import plan, record_path
 from quantbuild.record import RECORD_SCHEMA, Failure, Record, Result, RunFacts, read_record, write_record
 from quantbuild.standing import RestsOn
 from quantbuild.step import Step, file_name
 from quantbuild.steps import plug_in
+from quantbuild.system_memory import free_bytes
 from quantbuild.tools import cpu, versions
 from quantbuild.trees import Trees, file_changes, parse
 from quantbuild.watcher import Watcher
@@ -67,8 +69,8 @@ class Build:
         self._watcher = watcher
         self.digests = digests
         self.code = CodeDigests(self.root / STATE_FOLDER / "code.msgpack")
-        self.machine = Machine(processors())
         self.pool = worker_pool(self.root, self.steps)
+        self.machine = machine_for(self.pool, short=self._warn)
         self.trees = Trees(self.root / STATE_FOLDER / "trees")
         self._told: set[str] = set()
         settings = workspace.cache
@@ -81,6 +83,7 @@ class Build:
             cache=self.cache,
             watcher=watcher,
             make=self.make,
+            peaks=Peaks(self._earlier_peaks),
         )
         self.trials: dict[str, Outcome] = {}
         """What became of the steps that drivers had made: they are no tasks, and no count of tasks has them."""
@@ -128,7 +131,7 @@ class Build:
         except (StepError, OSError) as error:
             return self._failure(step, error, pending=Pending({}, "", ()), log=None, seconds=0.0, began="")
         if reasons:
-            return Pending(preimage, key, reasons, record.usual_seconds if record is not None else None)
+            return Pending(preimage, key, reasons, *_usual(record))
         assert record is not None
         assert record.result is not None
         self.note_made(record.result)
@@ -183,8 +186,15 @@ class Build:
     def usual_seconds(self, step_id: str) -> float | None:
         """Return what a step took when it was last done here; None where that is not known, as of the closing steps."""
         step = self.steps.get(step_id)
-        record = read_record(self.root / record_path(step)) if step is not None else None
-        return record.usual_seconds if record is not None else None
+        return _usual(read_record(self.root / record_path(step)))[0] if step is not None else None
+
+    def _earlier_peaks(self, action: str, kind: Kind) -> Iterable[int]:
+        """Yield the peaks, in bytes, that records hold of the planned steps of an action, done by a kind of worker."""
+        for step in self.steps.values():
+            if step.action == action and worker_kind(step) == kind:
+                peak_bytes = _usual(read_record(self.root / record_path(step)))[1]
+                if peak_bytes is not None:
+                    yield peak_bytes
 
     def _digest_of_input(self, step: Step, path: str) -> Digest:
         digest = self.digests.digest(path)
@@ -216,7 +226,7 @@ class Build:
             if not forced or outcome.status != "up_to_date":
                 return
             preimage = self.preimage(step)
-            self._pending[step.id] = Pending(preimage, key_of(preimage), (FORCED,))
+            self._pending[step.id] = Pending(preimage, key_of(preimage), (FORCED,), self.usual_seconds(step.id))
         pending = self._pending.pop(step.id)
         if forced and not pending.asked_for:
             pending = msgspec.structs.replace(pending, reasons=(*pending.reasons, FORCED))
@@ -246,7 +256,7 @@ class Build:
         """
         self._stand_still_if_stopping()
         log = f"{LOG_FOLDER}/{file_name(step.id)}.log"
-        clock = Clock(pending.usual_seconds)
+        clock = Clock(pending.usual_seconds, pending.usual_bytes)
         began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
         try:
             (self.root / record_path(step)).unlink(missing_ok=True)
@@ -260,7 +270,13 @@ class Build:
                 if restored is None:
                     self._keep(step, result, reasons)
             self._keep_trees(step, result)
-            facts = RunFacts(started=began, seconds=round(clock.seconds, 3), reasons=reasons, worker=log)
+            facts = RunFacts(
+                started=began,
+                seconds=round(clock.seconds, 3),
+                reasons=reasons,
+                worker=log,
+                peak_bytes=clock.peak_bytes,
+            )
             record = Record(schema=RECORD_SCHEMA, step=step.id, result=result, failure=None, run=facts)
             write_record(self.root / record_path(step), record)
         except (StepError, OSError) as error:
@@ -315,11 +331,12 @@ class Build:
         message = _one_line(error).removeprefix(f"{step.id}: ")
         texts = tuple(reason.text() for reason in pending.reasons)
         log = log if log is not None and (self.root / log).exists() else None
+        excused = self._is_excused(step, error)
         record = Record(
             schema=RECORD_SCHEMA,
             step=step.id,
             result=None,
-            failure=Failure(message=message, log=log),
+            failure=Failure(message=message, log=log, unreachable=excused),
             run=RunFacts(started=began, seconds=round(seconds, 3), reasons=texts, worker=log or ""),
         )
         try:
@@ -329,7 +346,22 @@ class Build:
             write_record(self.root / record_path(step), record)
         except OSError as unwritten:
             message = f"{message} (and its record could not be written: {_one_line(unwritten)})"
-        return Outcome(step=step.id, status="failed", reasons=texts, message=message, log=log, seconds=seconds)
+        status: Status = "not_measured" if excused else "failed"
+        return Outcome(
+            step=step.id,
+            status=status,
+            reasons=texts,
+            message=message,
+            log=log,
+            seconds=seconds,
+            by_machine=isinstance(error, OSError | MachineError),
+        )
+
+    def _is_excused(self, step: Step, error: BaseException) -> bool:
+        """Whether `step` was not done because its device cannot be reached, and the manifest does not require it."""
+        if step.runner is None or not isinstance(error, UnreachableError):
+            return False
+        return not self.workspace.devices[step.id.rpartition("@")[2]].required
 
     def _close(self, outcome: Outcome) -> None:
         before = self.outcomes.get(outcome.step)
@@ -371,7 +403,7 @@ class Build:
         """
         try:
             self._publish_partly()
-        except OSError as error:
+        except (StepError, OSError) as error:
             self._close(Outcome(step="dist", status="failed", message=_one_line(error)))
 
     def _publish_partly(self) -> None:
@@ -383,16 +415,45 @@ class Build:
                     (self.root / path).unlink(missing_ok=True)
         if not touched or "dist" in self.outcomes:
             return
-        step = closing.dist_step(self.workspace, self.steps, self.outcomes, self.verdicts())
+        outcomes = {**self.outcomes, **self._behind(sorted(touched))}
+        step = closing.dist_step(self.workspace, self.steps, outcomes, self.verdicts())
         parameters = dict(step.parameters)
         parameters["artifacts"] = [a for a in parameters["artifacts"] if f"quantize:{a['name']}" in touched]
         models = {artifact["name"].partition("/")[0] for artifact in parameters["artifacts"]}
         parameters["ship"] = {model: ship for model, ship in parameters["ship"].items() if model in models}
         dist_action.publish(self.root, parameters, input_paths(step), partial=True)
 
+    def _behind(self, names: Iterable[str]) -> dict[str, Outcome]:
+        """Return what came of the steps behind `names` that this build was told not to look at (-s), by their records.
+
+        Raises:
+            StepError: a record is not there, or is not of the very file that the next step was made from.
+        """
+        found: dict[str, Outcome] = {}
+        for name in names:
+            waiting = [name] if self.outcomes[name].done else []
+            while waiting:
+                step = self.steps[waiting.pop()]
+                for needed in step.needs:
+                    if needed not in self.outcomes:
+                        found[needed] = self._recorded(name, step, found, needed)
+                    waiting.append(needed)
+        return found
+
+    def _recorded(self, name: str, step: Step, found: Mapping[str, Outcome], needed: str) -> Outcome:
+        known = self.outcomes.get(step.id) or found[step.id]
+        record = read_record(self.root / record_path(self.steps[needed]))
+        result = record.result if record is not None else None
+        made = {output.path: output.sha256 for output in result.outputs.values()} if result is not None else {}
+        used = known.result.preimage["inputs"] if known.result is not None else {}
+        if any(made.get(given.path) != used[role] for role, given in step.inputs.items() if given.step == needed):
+            artifact = name.removeprefix("quantize:")
+            raise StepError(f"{artifact}: what {needed} made it from is not known; leave out -s")
+        return Outcome(step=needed, status="up_to_date", result=result)
+
     def counts(self) -> dict[str, int]:
-        """Return how many steps were executed, restored, up to date, failed and blocked."""
-        counts: dict[str, int] = dict.fromkeys(("executed", "restored", "up_to_date", "failed", "blocked"), 0)
+        """Return how many steps came to what, by each status that there is."""
+        counts: dict[str, int] = dict.fromkeys(get_args(Status), 0)
         for outcome in self.outcomes.values():
             counts[outcome.status] += 1
         return counts
@@ -401,6 +462,19 @@ class Build:
         """Return the gates that this build's check found so, none where it was not asked for."""
         outcome = self.outcomes.get("check")
         return () if outcome is None or outcome.result is None else tuple(outcome.result.values[verdict])
+
+    def write_sarif(self) -> None:
+        """Bring results.sarif in line with the check, where this build asked for it; without verdicts there is none.
+
+        Raises:
+            OSError: it could not be written.
+        """
+        outcome = self.outcomes.get("check")
+        if outcome is not None and outcome.done:
+            verdicts = msgspec.json.decode((self.root / closing.CHECK_PATH).read_bytes())
+            sarif.write(self.root, closing.SARIF_PATH, verdicts, self.manifests)
+        elif outcome is not None:
+            (self.root / closing.SARIF_PATH).unlink(missing_ok=True)
 
     def step_rows(self, outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
         """Return each step's fate as build/last_run.json holds it."""
@@ -423,25 +497,41 @@ class Build:
         outputs = [] if outcome.result is None else [output.path for output in outcome.result.outputs.values()]
         given = [given.path for given in step.inputs.values() if given.step is None]
         made = [given.path for given in step.inputs.values() if given.step is not None]
-        return RestsOn([record_path(step), *outputs, *given], made)
+        beside = [closing.SARIF_PATH] if step_id == "check" else []
+        return RestsOn([record_path(step), *outputs, *beside, *given], made)
 
     def devices_used(self) -> list[tuple[str, bytes, Mapping[str, str]]]:
-        """Return runner, options (JSON) and fingerprint of each device that a planned step runs on."""
+        """Return runner, options (JSON) and fingerprint of each device that a planned step runs on and that answers."""
         found = {}
         for step in self.steps.values():
             if step.runner is not None:
-                options = msgspec.json.encode(step.parameters["options"], order="deterministic")
+                options = msgspec.json.encode(_device_options(step), order="deterministic")
                 if (step.runner, options) not in found:
-                    found[step.runner, options] = device_fingerprint(step)
+                    with contextlib.suppress(UnreachableError):
+                        found[step.runner, options] = device_fingerprint(step)
         return [(runner, options, fingerprint) for (runner, options), fingerprint in found.items()]
 
 
 def device_fingerprint(step: Step) -> Mapping[str, str]:
-    """Return what identifies the device a benchmark runs on."""
+    """Return what identifies the device a benchmark runs on, or the one whose latencies a driver chooses by.
+
+    Raises:
+        UnreachableError: it does not answer.
+    """
     assert step.runner is not None
     runner = plug_in("runners", step.runner)
-    fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(step.parameters["options"], runner.Options))
+    try:
+        fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(_device_options(step), runner.Options))
+    except StepError as error:
+        raise UnreachableError(str(error)) from error
     return fingerprint
+
+
+def _device_options(step: Step) -> Mapping[str, Any]:
+    """Return the options of the runner of a step that has one."""
+    of = step.parameters if step.driver is None else step.parameters["device"]
+    options: Mapping[str, Any] = of["options"]
+    return options
 
 
 def worker_pool(root: Path, steps: Mapping[str, Step], *, only_processors: frozenset[int] | None = None) -> WorkerPool:
@@ -456,6 +546,18 @@ def worker_pool(root: Path, steps: Mapping[str, Step], *, only_processors: froze
     return WorkerPool(root, limits, processors=only_processors, timeout_seconds=step_timeout(os.environ))
 
 
+def machine_for(pool: WorkerPool, *, short: Callable[[str], None]) -> Machine:
+    """Return this machine, shared among the workers of `pool` as far as processors and memory go.
+
+    `short` is told once, when first a step has to wait for memory.
+
+    Raises:
+        UsageError: the environment bounds the memory by what is no size.
+    """
+    memory = Memory(bound_bytes=bound_of(os.environ), free=free_bytes, residents=pool.residents, short=short)
+    return Machine(processors(), memory)
+
+
 def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
     """Return how many TensorFlow workers may live at once.
 
@@ -463,6 +565,11 @@ def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
     """
     made = (step for step in steps.values() if step.action in ("convert", "quantize"))
     return 1 if sum(worker_kind(step) == "tensorflow" for step in made) < 12 else cores
+
+
+def _usual(record: Record | None) -> tuple[float | None, int | None]:
+    """Return the seconds and the bytes that a step took when it was last done here, None where that is not known."""
+    return (None, None) if record is None else (record.usual_seconds, record.run.peak_bytes)
 
 
 def _one_line(error: BaseException) -> str:

@@ -21,6 +21,8 @@ from quantbuild.plan import (
     devices_of,
     evaluation_inputs_path,
     is_calibrated,
+    sensitivity_paths,
+    sensitivity_step,
     variant_names,
 )
 from quantbuild.step import Input, Step
@@ -28,6 +30,8 @@ from quantbuild.step import Input, Step
 REPORT_FOLDER = "build/report"
 CLOSING = ("check", "dist", "report")
 CHECK_PATH = f"{REPORT_FOLDER}/check.json"
+SARIF_PATH = f"{REPORT_FOLDER}/results.sarif"
+"""Made from the check's verdicts and from where the manifests have its limits; see ``sarif``."""
 
 
 def gated_benchmarks(workspace: Workspace) -> list[str]:
@@ -68,6 +72,7 @@ def check_step(workspace: Workspace, outcomes: Outcomes) -> Step:
                     "gate": _gate(variant.gate if variant else None),
                     "error": first_error(outcomes, judged),
                     "cause": first_cause(outcomes, judged),
+                    **_searched(model, name, outcomes),
                 }
             )
         lint = {
@@ -83,7 +88,6 @@ def check_step(workspace: Workspace, outcomes: Outcomes) -> Step:
         outputs={
             "gates": CHECK_PATH,
             "junit": f"{REPORT_FOLDER}/junit.xml",
-            "sarif": f"{REPORT_FOLDER}/results.sarif",
         },
         tools=("numpy", "scipy"),
         tolerant=True,
@@ -99,7 +103,7 @@ def report_step(workspace: Workspace, outcomes: Outcomes) -> Step:
     for model in workspace.models.values():
         devices = devices_of(workspace, model)
         for name in variant_names(model):
-            inputs |= _evaluation_inputs(model, name, outcomes)
+            inputs |= _evaluation_inputs(model, name, outcomes) | _sensitivity_input(model, name, outcomes)
             for device in devices:
                 inputs |= _benchmark_input(model, name, device, outcomes)
         models.append(
@@ -142,6 +146,7 @@ def _reported_variant(model: Model, name: str, devices: list[Device], outcomes: 
     artifact = outcome.result.outputs["model"] if outcome is not None and outcome.result is not None else None
     steps = [*_accuracy_steps(model, name)]
     steps += [f"benchmark:{model.name}/{name}@{device.name}" for device in devices if device.required]
+    steps += [sensitivity_step(model.name, name)] if variant is not None and variant.sensitivity_samples else []
     return {
         "name": name,
         "scheme": variant.scheme if variant else FLOAT32,
@@ -150,8 +155,17 @@ def _reported_variant(model: Model, name: str, devices: list[Device], outcomes: 
         "sha256": artifact.sha256 if artifact else None,
         "size_bytes": artifact.size_bytes if artifact else None,
         "values": outcome.result.values if outcome is not None and outcome.result is not None else {},
+        **_node_data(model.name, name, outcomes),
         "error": first_error(outcomes, steps),
     }
+
+
+def _node_data(model: str, variant: str, outcomes: Outcomes) -> dict[str, Any]:
+    """Return where the figures for Model Explorer lie, where there are such."""
+    if not is_done(outcomes, sensitivity_step(model, variant)):
+        return {}
+    paths = sensitivity_paths(model, variant)
+    return {"node_data": {"sqnr_db": paths["sqnr_node_data"], "noise": paths["noise_node_data"]}}
 
 
 def _values(outcomes: Outcomes, step: str) -> dict[str, Any] | None:
@@ -160,9 +174,15 @@ def _values(outcomes: Outcomes, step: str) -> dict[str, Any] | None:
     return outcome.result.values if outcome is not None and outcome.result is not None else None
 
 
+def _searched(model: Model, name: str, outcomes: Outcomes) -> dict[str, Any]:
+    """Return what a search for a limit came to, which is judged as a gate; nothing for any other artifact."""
+    search = (_values(outcomes, artifact_step(model.name, name)) or {}).get("search")
+    return {} if search is None or "limit" not in search else {"search": search}
+
+
 def _reported_steps(outcomes: Outcomes) -> list[dict[str, Any]]:
     """Return each step's fate without times: a page is not written anew because a clock went on."""
-    outcome_words = {"failed": "failed", "blocked": "blocked"}
+    outcome_words = {"failed": "failed", "blocked": "blocked", "not_measured": "not_measured"}
     return [
         {
             "id": outcome.step,
@@ -204,6 +224,12 @@ def _linted_inputs(model: Model, outcomes: Outcomes) -> dict[str, Input]:
         for role, (path, step) in places.items()
         if is_done(outcomes, step)
     }
+
+
+def _sensitivity_input(model: Model, name: str, outcomes: Outcomes) -> dict[str, Input]:
+    step = sensitivity_step(model.name, name)
+    path = sensitivity_paths(model.name, name)["sensitivity"]
+    return {f"{model.name}/{name}:sensitivity": Input(path=path, step=step)} if is_done(outcomes, step) else {}
 
 
 def _benchmark_input(model: Model, name: str, device: Device, outcomes: Outcomes) -> dict[str, Input]:

@@ -35,6 +35,11 @@ def shipped_file(model: str, purpose: str) -> str:
     return f"dist/{model}/model.tflite" if purpose == "default" else f"dist/{model}/model.{purpose}.tflite"
 
 
+def labels_file(model: str) -> str:
+    """Return where a model's class names are published: one file for all its variants."""
+    return f"dist/{model}/labels.txt"
+
+
 def files_of(model: str, variant: str, shipped: Mapping[str, str]) -> list[str]:
     """Return the files in dist/ that hold a variant; `shipped` is the model's variants by purpose."""
     name = f"{model}/{variant}"
@@ -57,15 +62,31 @@ def contract(description: Mapping[str, Any], said: Mapping[str, Any], labels_sha
             "signature": description["signature"],
             "inputs": [{key: tensor[key] for key in tensor_keys} for tensor in description["inputs"]],
             "outputs": [{key: tensor[key] for key in tensor_keys} for tensor in description["outputs"]],
+            "labels": None if labels_sha256 is None else "labels.txt",
             "labels_sha256": labels_sha256,
             "minimal_runtime": description["minimal_runtime"],
         }
     )
 
 
-def lock(artifacts: Mapping[str, Any], failed: list[str], ship: Mapping[str, Any], tools: Mapping[str, str]) -> bytes:
-    """Return the lock as JSON text: sorted keys, no times, no absolute paths."""
-    content = {"artifacts": artifacts, "failed": sorted(failed), "ship": ship, "tools": tools}
+def relabelled(contract: bytes, labels_sha256: str | None) -> bytes:
+    """Return the contract of another variant of the model, with the labels that stand beside it now.
+
+    Raises:
+        ValueError, TypeError: it is no contract.
+    """
+    content = json.loads(contract)
+    if not isinstance(content, dict):
+        raise TypeError("no contract")
+    named = {"labels": None if labels_sha256 is None else "labels.txt", "labels_sha256": labels_sha256}
+    return _json({**content, **named})
+
+
+def lock(content: Mapping[str, Any]) -> bytes:
+    """Return the lock as JSON text: sorted keys, no times, no absolute paths.
+
+    `content` has ``artifacts``, ``failed``, ``labels`` (sha256 by model), ``ship`` and ``tools``.
+    """
     return _json({"schema": LOCK_SCHEMA, **content})
 
 

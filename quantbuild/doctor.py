@@ -21,10 +21,12 @@ from quantbuild.errors import ManifestErrors, StepError
 from quantbuild.machine import processors
 from quantbuild.manifest.definitions import Cache, Device, Workspace
 from quantbuild.manifest.loading import cache_of_environment, load
+from quantbuild.memory import BOUND_VARIABLE
 from quantbuild.runners.host import cpu_model
 from quantbuild.steps import plug_in
+from quantbuild.system_memory import free_bytes, total_bytes
 from quantbuild.tools import cpu, version
-from quantbuild.units import counted
+from quantbuild.units import NOT_MEASURED, counted
 from quantbuild.workers import WORKER_ENVIRONMENT
 
 # Distribution to the least version, as pyproject.toml has it (a test compares them).
@@ -151,12 +153,11 @@ def _machine(root: Path) -> Iterator[Finding]:
 
 
 def _memory() -> str:
-    try:
-        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return "not measured"
-    kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.split()[1:]}
-    return f"{_gibibytes(kilobytes['MemAvailable'] * 1024)} of {_gibibytes(kilobytes['MemTotal'] * 1024)} available"
+    free, total = free_bytes(), total_bytes()
+    if free is None or total is None:
+        return NOT_MEASURED
+    bound = os.environ.get(BOUND_VARIABLE)
+    return f"{_gibibytes(free)} of {_gibibytes(total)} available" + (f"; {BOUND_VARIABLE} is {bound}" if bound else "")
 
 
 def _place(part: str, name: str, folder: Path, remedy: str, *, named: bool = False) -> Finding:

@@ -33,8 +33,20 @@ class StepError(QuantbuildError):
     exit_code = EXIT_FAILED
 
 
+class UnreachableError(StepError):
+    """A device cannot be reached: a failure where the manifest requires it, else its figures are not measured."""
+
+
+class MachineError(StepError):
+    """The machine failed the step and not its inputs: time, memory or room ran out. Done again, it may succeed."""
+
+
 class WorkerDied(StepError):  # noqa: N818 - a cause of failure, told as any other
     """The process that did a step ended before it answered."""
+
+
+class WorkerKilled(WorkerDied, MachineError):  # noqa: N818 - as above
+    """Its process was killed from outside, as a system without memory does."""
 
 
 _REMEDIES = {

@@ -21,16 +21,19 @@ from quantbuild.actions import dist as dist_action
 from quantbuild.cache.store import ENTRY_SCHEMA, Cache, Entry
 from quantbuild.digests import Digest, Digests, Stamp, sha256_of_file
 from quantbuild.drivers.driven import Driven
-from quantbuild.errors import StepError, WorkerDied
+from quantbuild.errors import StepError, WorkerDied, WorkerKilled
 from quantbuild.freshness import FORCED, FORGOTTEN, Reason
 from quantbuild.leftovers import SCRATCH_FOLDER
 from quantbuild.machine import Machine
+from quantbuild.memory import Claim, Peaks
 from quantbuild.outcome import Outcome
 from quantbuild.record import Output, Result
 from quantbuild.step import Input, Job, Step, file_name
 from quantbuild.steps import plug_in
 from quantbuild.watcher import Watcher
 from quantbuild.workers import Kind, WorkerPool
+
+PROBE = "probe"
 
 
 class Pending(msgspec.Struct, frozen=True):
@@ -40,6 +43,7 @@ class Pending(msgspec.Struct, frozen=True):
     key: str
     reasons: tuple[Reason, ...]
     usual_seconds: float | None = None
+    usual_bytes: int | None = None
 
     @property
     def asked_for(self) -> bool:
@@ -48,11 +52,14 @@ class Pending(msgspec.Struct, frozen=True):
 
 
 class Clock:
-    """Adds up the seconds in which a step ran, without those in which it waited for its turn."""
+    """Adds up the seconds in which a step ran, without those in which it waited for its turn; and keeps its peak."""
 
-    def __init__(self, usual_seconds: float | None = None) -> None:
+    def __init__(self, usual_seconds: float | None = None, usual_bytes: int | None = None) -> None:
         self.seconds = 0.0
+        self.peak_bytes: int | None = None
+        """The most memory that the worker of the step's own action held, None where that is not known."""
         self.usual_seconds = usual_seconds
+        self.usual_bytes = usual_bytes
         """What the step took when it was last done here, None where that is not known."""
 
     @contextlib.contextmanager
@@ -88,6 +95,7 @@ class Execution:
         cache: Cache,
         watcher: Watcher,
         make: Callable[[Sequence[Step]], list[Outcome]],
+        peaks: Peaks,
         apart: Apart | None = None,
     ) -> None:
         self.root = root
@@ -97,6 +105,7 @@ class Execution:
         self.machine = machine
         self.pool = pool
         self.cache = cache
+        self._peaks = peaks
         self._make = make
         self._told: set[str] = set()
 
@@ -227,10 +236,12 @@ class Execution:
     def _probe(self, job: Job, log: Path, clock: Clock) -> None:
         """Load, run and describe the .tflite that a job made: a kernel may refuse it, or end the process."""
         probe = msgspec.structs.replace(
-            job, action="probe", parameters={"runtime": True}, inputs={"model": job.outputs["model"]}
+            job, action=PROBE, parameters={"runtime": True}, inputs={"model": job.outputs["model"]}
         )
         try:
             self._run_shared("litert", probe, log, clock)
+        except WorkerKilled:
+            raise
         except WorkerDied as error:
             remedy = "keep_float keeps an op in float; or use another scheme" if job.action == "quantize" else ""
             raise StepError(f"{error}; the .tflite was being loaded and run{remedy and '; '}{remedy}") from error
@@ -265,9 +276,22 @@ class Execution:
             self.watcher.warned(text)
 
     def _run_shared(self, kind: Kind, job: Job, log: Path, clock: Clock) -> dict[str, Any]:
-        with self.pool.slot(kind), self.machine.shared(), self._watched(job.step, clock):
+        main = job.action != PROBE  # the look at an artifact takes little, whatever making it took
+        expected = self._peaks.expected(job.action, kind, clock.usual_bytes if main else None)
+        claim = Claim(job.step, kind, expected)
+
+        def peaked(peak_bytes: int) -> None:
+            self._peaks.note(job.action, kind, peak_bytes)
+            if main:
+                clock.peak_bytes = peak_bytes
+
+        with self.pool.slot(kind), self.machine.shared(claim), self._watched(job.step, clock):
             return self.pool.run(
-                kind, job, log, progress=lambda done, total: self.watcher.progressed(job.step, done, total)
+                kind,
+                job,
+                log,
+                progress=lambda done, total: self.watcher.progressed(job.step, done, total),
+                peaked=peaked,
             )
 
     def _drive(self, step: Step, scratch: Path, clock: Clock) -> dict[str, Any]:

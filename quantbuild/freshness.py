@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from quantbuild.closing_changes import VALUES_TOLD, closing_change, told_at
 from quantbuild.digests import Digest, sha256_of_bytes
 from quantbuild.record import Record, Result
 
@@ -48,6 +49,7 @@ NEVER_BUILT = Reason("never built")
 FORCED = Reason("forced")
 FORGOTTEN = Reason("forgotten")
 FAILED_BEFORE = "failed before"
+NOT_MEASURED_BEFORE = "not measured before"
 
 
 def key_of(preimage: Mapping[str, Any]) -> str:
@@ -105,7 +107,8 @@ def _no_result(record: Record | None) -> Reason:
     if failure.message == FORGOTTEN.kind:
         return FORGOTTEN
     log = f"; log: {failure.log}" if failure.log else ""
-    return Reason(FAILED_BEFORE, detail=f"{failure.message}{log}")
+    kind = NOT_MEASURED_BEFORE if failure.unreachable else FAILED_BEFORE
+    return Reason(kind, detail=f"{failure.message}{log}")
 
 
 def _outputs_not_as_recorded(result: Result, digest: Callable[[str], Digest | None]) -> Iterator[Reason]:
@@ -132,12 +135,32 @@ def changes(
     old: Mapping[str, Any], new: Mapping[str, Any], input_change: InputChange = input_change
 ) -> Iterator[Reason]:
     """Yield a reason for each component in which two pre-images differ, old → new."""
-    for part in sorted(set(old) | set(new)):
+    action = new.get("action")
+    told: dict[Reason, None] = {}
+    for part in sorted(set(old) | set(new), key=_told_at):
         if part == "inputs":
-            yield from _input_changes(old.get(part, {}), new.get(part, {}), input_change)
+            told |= dict.fromkeys(_input_changes(old.get(part, {}), new.get(part, {}), input_change))
             continue
-        for name, before, after in _leaves(old.get(part), new.get(part)):
-            yield Reason(_LABELS.get(part, part), name, _shown(before), _shown(after))
+        # The outer ones first: a scheme comes before those of its options that another scheme has not.
+        leaves = sorted(_leaves(old.get(part), new.get(part)), key=lambda leaf: len(leaf[0]))
+        found = [_change(action, part, *leaf) for leaf in leaves]
+        told |= dict.fromkeys(sorted(found, key=lambda reason: told_at(reason.kind)))
+    yield from told
+
+
+def _told_at(part: str) -> tuple[int, str]:
+    """Return where a part's changes are told: what the user wrote first, what follows from that after."""
+    order = ("parameters", "inputs", "device", "cpu", "tools", "code")
+    return (order.index(part) if part in order else len(order), part)
+
+
+def _change(action: Any, part: str, path: tuple[str, ...], before: Any, after: Any) -> Reason:
+    made = closing_change(action, path, before) if part == "parameters" else None
+    if made is None:
+        return Reason(_LABELS.get(part, part), ".".join(path), _shown(before), _shown(after))
+    kind, what = made
+    values = kind in VALUES_TOLD
+    return Reason(kind, what, _shown(before) if values else None, _shown(after) if values else None)
 
 
 def _input_changes(old: Mapping[str, str], new: Mapping[str, str], input_change: InputChange) -> Iterator[Reason]:
@@ -146,15 +169,15 @@ def _input_changes(old: Mapping[str, str], new: Mapping[str, str], input_change:
             yield from input_change(role, old.get(role), new.get(role))
 
 
-def _leaves(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+def _leaves(old: Any, new: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     old, new = _by_name(old), _by_name(new)
     if old == new:
         return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted(set(old) | set(new)):
-            yield from _leaves(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+            yield from _leaves(old.get(key), new.get(key), (*path, str(key)))
         return
-    yield name, old, new
+    yield path, old, new
 
 
 def _by_name(value: Any) -> Any:

@@ -9,7 +9,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from quantbuild.artifact_gates import row as _row
-from quantbuild.statistics import Interval, Verdict, is_binary, paired_mean, proportion, verdict
+from quantbuild.statistics import (
+    Interval,
+    Verdict,
+    is_binary,
+    paired_mean,
+    proportion,
+    samples_to_decide,
+    verdict,
+)
 
 CONFIDENCE = 0.95
 """Two-sided, where the gate names none."""
@@ -173,7 +181,7 @@ def _accuracy_row(limit: float, block: Mapping[str, Any] | None) -> Row:
     low, high = number(block["loss_low"]), number(block["loss_high"])
     relation = {"pass": "within", "fail": "beyond"}.get(judged, "not decided against")
     message = f"loss {number(block['loss'])} [{low}, {high}] of {block['n']} samples is {relation} {number(limit)}"
-    return _row(name, limit, block["loss"], judged, message)
+    return _with_estimate(_row(name, limit, block["loss"], judged, message), block)
 
 
 def _slice_row(limit: float, block: Mapping[str, Any] | None) -> Row:
@@ -189,7 +197,18 @@ def _slice_row(limit: float, block: Mapping[str, Any] | None) -> Row:
         f"slice {worst['name']}: loss {number(worst['loss'])} [{low}, {high}] of {worst['n']} samples "
         f"is {relation} {number(limit)} (the worst of {len(block['slices'])})"
     )
-    return {**_row(name, limit, worst["loss"], worst["verdict"], message), "slice": worst["name"]}
+    row = _row(name, limit, worst["loss"], worst["verdict"], message)
+    return {**_with_estimate(row, worst), "slice": worst["name"]}
+
+
+def _with_estimate(row: Row, found: Mapping[str, Any]) -> Row:
+    """Return the row of a loss with what would roughly decide it, None where it is decided or nothing tells."""
+    needed = None
+    if row["verdict"] == "undecided" and found["loss_low"] is not None and found["loss_high"] is not None:
+        interval = (found["loss_low"], found["loss_high"])
+        needed = samples_to_decide(found["loss"], interval, row["limit"], found["n"])
+    told = "" if needed is None else f"; about {needed} samples like these would decide it (an estimate)"
+    return {**row, "message": row["message"] + told, "samples_to_decide": needed}
 
 
 def _badness(found: Mapping[str, Any]) -> tuple[int, float, float]:

@@ -22,7 +22,7 @@ DIST_RECORD = f"{STATE_FOLDER}/dist.record.json"
 PUBLISHED = f"{STATE_FOLDER}/published.json"
 
 # What `aside` writes to; in dist/ there may be files of the user's.
-_ASIDE = {"build": re.compile(r".+\.\d+\.tmp"), "dist": re.compile(r".+\.(tflite|json|d)\.\d+\.tmp")}
+_ASIDE = {"build": re.compile(r".+\.\d+\.tmp"), "dist": re.compile(r".+\.(tflite|json|d|txt)\.\d+\.tmp")}
 # Only what a publication writes: whoever alters the note must not have other files removed.
 _PUBLISHED_PATH = re.compile(r"dist/[A-Za-z0-9][^/]*(/[A-Za-z0-9][^/]*)?")
 

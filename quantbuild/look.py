@@ -86,7 +86,7 @@ class Look:
         judged = [name for name in steps if name.startswith("evaluate:")]
         if step_id == "check":
             return [*made, *judged, *closing.gated_benchmarks(self._build.workspace)]
-        return ["check", *(name for name in steps if name.startswith("benchmark:"))]
+        return ["check", *(name for name in steps if name.startswith(("sensitivity:", "benchmark:")))]
 
     def _closing_step(self, step_id: str) -> Step:
         workspace = self._build.workspace

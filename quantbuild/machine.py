@@ -1,4 +1,4 @@
-"""Who may use this machine's processors: many steps at once, or one benchmark alone."""
+"""Who may use this machine's processors and memory: many steps at once, or one benchmark alone."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+if TYPE_CHECKING:  # a build with nothing to do imports this module, and has no workers
+    from quantbuild.memory import Claim, Memory
+
+# How often a step that waits for memory looks again: other programs give it back without a word.
+MEMORY_SECONDS = 1.0
 # A benchmark that waits for other steps goes ahead when the build has stood still for this long: it then holds a thread
 # that they need.
 STALL_SECONDS = 1.0
@@ -21,12 +27,15 @@ class Machine:
     """Shares this machine among steps, and gives it to one benchmark alone when nothing else runs or hashes.
 
     Steps come before benchmarks: the machine is drained once, at the end of a build. `expect` says how many steps the
-    run still has to settle besides benchmarks and what needs them.
+    run still has to settle besides benchmarks and what needs them. `memory` says whether a further step fits; without
+    one every step does.
     """
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, memory: Memory | None = None) -> None:
         self._condition = threading.Condition()
         self._slots = slots
+        self._memory = memory
+        self._claims: list[Claim] = []
         self._running = 0
         self._hashing = 0
         self._waiting = 0
@@ -46,19 +55,29 @@ class Machine:
             self._changed()
 
     @contextlib.contextmanager
-    def shared(self) -> Iterator[None]:
-        """Hold one of the slots while nothing runs alone."""
+    def shared(self, claim: Claim | None = None) -> Iterator[None]:
+        """Hold one of the slots, and the memory that is claimed, while nothing runs alone."""
+        claims = [claim] if claim is not None else []
         with self._condition:
             self._waiting += 1
-            self._condition.wait_for(lambda: not self._alone and self._running < self._slots)
+            while not self._condition.wait_for(lambda: self._admits(claim), timeout=MEMORY_SECONDS if claim else None):
+                pass
             self._waiting -= 1
             self._running += 1
+            self._claims += claims
         try:
             yield
         finally:
             with self._condition:
                 self._running -= 1
+                for held in claims:
+                    self._claims.remove(held)
                 self._changed()
+
+    def _admits(self, claim: Claim | None) -> bool:
+        if self._alone or self._running >= self._slots:
+            return False
+        return claim is None or self._memory is None or self._memory.admits(claim, self._claims)
 
     @contextlib.contextmanager
     def hashing(self) -> Iterator[None]:

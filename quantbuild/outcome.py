@@ -11,11 +11,14 @@ from quantbuild.record import Result
 
 BLOCKED_BY = "blocked by "
 
-Status = Literal["executed", "restored", "up_to_date", "failed", "blocked"]
+Status = Literal["executed", "restored", "up_to_date", "failed", "blocked", "not_measured"]
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """A step's fate in this build. `result` is set unless it failed or was blocked; `message` only then."""
+    """A step's fate in this build. `result` is set unless it failed, was blocked or not measured; `message` only then.
+
+    Not measured is a benchmark whose device cannot be reached and is not required: no result, and no failure.
+    """
 
     step: str
     status: Status
@@ -24,6 +27,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     log: str | None = None
     seconds: float = 0.0
+    by_machine: bool = False
+    """Whether it failed because time, memory or room ran out, of which its key knows nothing."""
 
     @property
     def done(self) -> bool:

@@ -14,6 +14,7 @@ from quantbuild.step import Input, Step
 from quantbuild.steps import (
     PROBE_MODULE,
     RUNTIME_TOOLS,
+    benchmark_step,
     calibrate_step,
     evaluate_step,
     plug_in,
@@ -68,6 +69,20 @@ def evaluation_inputs_path(model: str) -> str:
     return f"build/{model}/{FLOAT32}/evaluation_inputs.json"
 
 
+def sensitivity_step(model: str, variant: str) -> str:
+    """Return the id of the step that takes a variant's noise apart."""
+    return f"sensitivity:{model}/{variant}"
+
+
+def sensitivity_paths(model: str, variant: str) -> dict[str, str]:
+    """Return where that step's results lie, by role: the figures, and two files for Model Explorer."""
+    return {
+        "sensitivity": f"build/{model}/{variant}/sensitivity.json",
+        "sqnr_node_data": f"build/{model}/{variant}/sqnr.node_data.json",
+        "noise_node_data": f"build/{model}/{variant}/noise.node_data.json",
+    }
+
+
 def is_calibrated(variant: Variant) -> bool:
     """Whether a variant's artifact depends on the calibration samples."""
     return not _needs(variant).isdisjoint({"statistics", "samples"})
@@ -85,11 +100,16 @@ def _model_steps(workspace: Workspace, model: Model) -> Iterator[Step]:
     needs = {name: _needs(variant) for name, variant in model.variants.items()}
     if any("statistics" in needed for needed in needs.values()):
         yield _calibrate(workspace, model)
+    if model.evaluation is not None:
+        yield _evaluate(workspace, model, FLOAT32)  # what a variant may be chosen beside
     for name, variant in model.variants.items():
         yield _quantize(workspace, model, variant, needs[name])
     if model.evaluation is not None:
-        for name in variant_names(model):
+        for name in model.variants:
             yield _evaluate(workspace, model, name)
+    for variant in model.variants.values():
+        if variant.sensitivity_samples:
+            yield _sensitivity(workspace, model, variant)
     for device in devices_of(workspace, model):
         for name in variant_names(model):
             yield _benchmark(model, name, device)
@@ -200,7 +220,7 @@ def _quantize(workspace: Workspace, model: Model, variant: Variant, needed: froz
     needs = [artifact_step(model.name, FLOAT32)]
     if "statistics" in needed:
         calibrate = f"calibrate:{model.name}"
-        inputs["statistics"] = Input(path=f"build/{model.name}/statistics.npz", step=calibrate)
+        inputs["statistics"] = _statistics(model.name)
         needs.append(calibrate)
     step = quantize_step(
         artifact_step(model.name, variant.name),
@@ -235,9 +255,11 @@ def _from_source(workspace: Workspace, model: Model, step: Step) -> Step:
 
 def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, needed: frozenset[str]) -> Step:
     """Return a quantize step that a driver makes: it has all that the steps it may have made read."""
-    driver = plug_in("schemes", variant.scheme).driver(variant.options)
+    driver = plug_in("drivers", plug_in("schemes", variant.scheme).driver(variant.options))
     parameters, inputs, needs = dict(step.parameters), dict(step.inputs), list(step.needs)
-    code, tools = [*step.code, f"quantbuild.drivers.{driver}"], set(step.tools)
+    # What it has made by others decides what it makes: their code is its own.
+    code = [*step.code, driver.__name__, *(f"quantbuild.actions.{action}" for action in driver.ACTIONS)]
+    tools = {*step.tools, *driver.TOOLS}
     owners = {"calibration": _calibration, "selection": _selection, "evaluation": _evaluation}
     if model.evaluation is None:  # what is chosen cannot be confirmed
         needed -= {"evaluation"}
@@ -254,6 +276,12 @@ def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, ne
         baseline = f"evaluate:{model.name}/{FLOAT32}"
         inputs["evaluation.baseline"] = Input(path=f"build/{model.name}/{FLOAT32}/samples.npz", step=baseline)
         needs.append(baseline)
+    device = _device_of_choice(workspace, variant)
+    if device is not None:
+        options = msgspec.to_builtins(device.options)
+        parameters["device"] = {"name": device.name, "runner": device.runner, "options": options}
+        code += ["quantbuild.actions.benchmark", f"quantbuild.runners.{device.runner}"]
+        tools |= set(tools_of(plug_in("runners", device.runner), *RUNTIME_TOOLS))
     return msgspec.structs.replace(
         step,
         parameters=parameters,
@@ -262,8 +290,16 @@ def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, ne
         code=tuple(dict.fromkeys(code)),
         tools=tuple(sorted(tools)),
         by_cpu=True,
-        driver=driver,
+        runner=device.runner if device is not None else None,
+        driver=driver.__name__.rpartition(".")[2],
     )
+
+
+def _device_of_choice(workspace: Workspace, variant: Variant) -> Device | None:
+    """Return the device whose latencies decide what a driver chooses; None where none do."""
+    scheme = plug_in("schemes", variant.scheme)
+    name = scheme.device(variant.options) if hasattr(scheme, "device") else None
+    return None if name is None else workspace.devices[name]
 
 
 def _evaluate(workspace: Workspace, model: Model, variant: str) -> Step:
@@ -288,32 +324,56 @@ def _evaluate(workspace: Workspace, model: Model, variant: str) -> Step:
     )
 
 
+def _sensitivity(workspace: Workspace, model: Model, variant: Variant) -> Step:
+    """Return the step that takes a variant's noise apart, on what is never judged on."""
+    selection, files = _selection(workspace, model)
+    parameters: dict[str, Any] = {key: selection[key] for key in ("dataset", "hold_back") if key in selection}
+    float32, artifact = artifact_step(model.name, FLOAT32), artifact_step(model.name, variant.name)
+    inputs, needs = (
+        {"model": _artifact(model.name, FLOAT32), "artifact": _artifact(model.name, variant.name)},
+        [float32],
+    )
+    if getattr(variant.options, "equalize", False):
+        inputs["statistics"] = _statistics(model.name)
+        needs.append(f"calibrate:{model.name}")
+    loader = plug_in("datasets", parameters["dataset"]["loader"])
+    return Step(
+        id=sensitivity_step(model.name, variant.name),
+        action="sensitivity",
+        parameters={**parameters, "samples": variant.sensitivity_samples},
+        inputs={**inputs, **files},
+        outputs=sensitivity_paths(model.name, variant.name),
+        needs=(*needs, artifact),
+        code=(loader.__name__,),
+        tools=tools_of(loader, *RUNTIME_TOOLS),
+        by_cpu=True,
+    )
+
+
 def _metric_code(metric: str) -> dict[str, Input]:
     """Return what a metric of the user's own is made of, so that editing it evaluates again."""
     return {"metric": Input(path=code_path(metric))} if ":" in metric else {}
 
 
 def _benchmark(model: Model, variant: str, device: Device) -> Step:
-    runner = plug_in("runners", device.runner)
     inputs = {"model": _artifact(model.name, variant)}
     needs = [artifact_step(model.name, variant)]
     if variant != FLOAT32:
         inputs["reference"] = _artifact(model.name, FLOAT32)
         needs.append(artifact_step(model.name, FLOAT32))
-    return Step(
-        id=f"benchmark:{model.name}/{variant}@{device.name}",
-        action="benchmark",
-        parameters={"runner": device.runner, "options": msgspec.to_builtins(device.options)},
-        inputs=inputs,
-        outputs={
-            "result": f"build/{model.name}/{variant}/benchmark@{device.name}.json",
-            "samples": f"build/{model.name}/{variant}/benchmark@{device.name}.npz",
-        },
-        needs=tuple(needs),
-        code=(f"quantbuild.runners.{device.runner}",),
-        tools=tools_of(runner, *RUNTIME_TOOLS),
+    return benchmark_step(
+        f"benchmark:{model.name}/{variant}@{device.name}",
         runner=device.runner,
+        options=msgspec.to_builtins(device.options),
+        inputs=inputs,
+        folder=f"build/{model.name}/{variant}",
+        device=device.name,
+        needs=tuple(needs),
     )
+
+
+def _statistics(model: str) -> Input:
+    return Input(path=f"build/{model}/statistics.npz", step=f"calibrate:{model}")
 
 
 def _artifact(model: str, variant: str) -> Input:

@@ -34,6 +34,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
     message: str
     log: str | None = None
+    unreachable: bool = False
+    """Whether it was not done because a device that is not required did not answer."""
 
 
 class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +45,8 @@ class RunFacts(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     reasons: tuple[str, ...]
     worker: str
+    peak_bytes: int | None = None
+    """The most memory that the worker held; None where the system does not tell, and where no worker did the step."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,15 +40,18 @@ LOCK = f"{STATE_FOLDER}/lock"
 ENDED_WELL = "ended well"
 LAST_RUN = "build/last_run.json"
 TRIED = ("executed", "restored", "up_to_date", "failed")
-COUNTED = ("executed", "restored", "up_to_date", "failed", "blocked")
+COUNTED = ("executed", "restored", "up_to_date", "failed", "blocked", "not_measured")
 
 GROUPS = {
     "convert": "source model → float32.tflite",
     "calibrate": "ranges of every tensor on the calibration set, once a model",
     "quantize": "make every variant, dist/ and the lock",
     "evaluate": "every variant and float32 on the same evaluation samples",
+    "sensitivity": "where the noise of a variant comes from, tensor by tensor and op by op",
     "benchmark": "latency and memory of every variant on its devices",
 }
+OPTIONAL_GROUPS = frozenset({"sensitivity"})
+"""Actions that are no task where no manifest asks for them."""
 CLOSING_DOCS = {
     "check": "judge the gates; writes junit.xml and results.sarif",
     "dist": "publish artifacts, contracts and the lock to dist/",
@@ -181,6 +184,7 @@ class Session:
         else:
             build = self._build
             build.publish_partly()
+            build.write_sarif()
             build.code.save()
             self._keep_standing(build)
             failed, undecided = build.gates("failed"), build.gates("undecided")
@@ -265,7 +269,7 @@ class Session:
             facts=facts(),
             installed=installed_stamp(),
             tools=tools,
-            devices=tuple(Device(runner, options, dict(found)) for runner, options, found in build.devices_used()),
+            devices=_devices(build, old),
             manifests=manifests,
             tasks=planned_tasks(build),
             steps={step: tuple(places[path] for path in found.own) for step, found in steps.items()},
@@ -291,6 +295,16 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.counts["failed"] or self.counts["blocked"] or self.failed_gates)
 
 
+def _devices(build: Build, old: Snapshot | None) -> tuple[Device, ...]:
+    """Return the devices that a snapshot rests on: as they are now, else as they were when they last answered.
+
+    Figures of a device that is away may stand in the snapshot still; they are of that one and of no other.
+    """
+    found = {(runner, options): Device(runner, options, dict(told)) for runner, options, told in build.devices_used()}
+    before = {} if old is None else {(device.runner, device.options): device for device in old.devices}
+    return tuple((before | found).values())
+
+
 def planned_tasks(build: Build) -> tuple[Task, ...]:
     """Return a task for each step and the closing ones, each with what it needs."""
     from quantbuild import closing
@@ -302,12 +316,13 @@ def planned_tasks(build: Build) -> tuple[Task, ...]:
     evaluated = {needed for name in evaluations for needed in steps[name].needs}
     judged = (*(name for name in artifacts if name not in evaluated), *evaluations)
     benchmarks = tuple(name for name in steps if name.startswith("benchmark:"))
+    sensitivities = tuple(name for name in steps if name.startswith("sensitivity:"))
     gated = tuple(closing.gated_benchmarks(build.workspace))
     return (
         *(Task(step.id, step.needs, "") for step in steps.values()),
         Task("dist", artifacts, CLOSING_DOCS["dist"]),
         Task("check", (*judged, *gated), CLOSING_DOCS["check"]),
-        Task("report", ("check", *benchmarks), CLOSING_DOCS["report"]),
+        Task("report", ("check", *sensitivities, *benchmarks), CLOSING_DOCS["report"]),
     )
 
 

@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn
 
 from doit import Globals
+from doit.action import PythonAction
 from doit.runner import MRunner, MThreadRunner, Runner
 
 from quantbuild import answers
 from quantbuild.errors import EXIT_FAILED, EXIT_USAGE, QuantbuildError, told
 from quantbuild.leftovers import STATE_FOLDER
 from quantbuild.machine import processors
-from quantbuild.session import CLOSING_DOCS, GROUPS, Session, make_state_folder, steps_of
+from quantbuild.session import CLOSING_DOCS, GROUPS, OPTIONAL_GROUPS, Session, make_state_folder, steps_of
 from quantbuild.standing import Task
 from quantbuild.watcher import Watcher
 
@@ -42,6 +43,8 @@ REPORT_PAGE = "build/report/index.html"
 THREADS_PER_PROCESSOR = 3
 MOST_WAITING_BENCHMARKS = 32
 MOST_REASONS_TOLD = 2
+LONG_SECONDS = 10.0
+"""From here on a step's start is worth a line where no display shows it."""
 
 TaskDict = dict[str, Any]
 
@@ -165,12 +168,15 @@ class Shell:
 
     def tasks(self) -> Iterator[TaskDict]:
         """Yield doit's tasks: a group for each action, a task for each step, and the closing ones."""
+        tasks = self.session.tasks()
         for action, doc in GROUPS.items():
+            if action in OPTIONAL_GROUPS and not any(task.name.startswith(f"{action}:") for task in tasks):
+                continue
             group: TaskDict = {"basename": action, "name": None, "doc": doc}
             if action == "quantize":
                 group["task_dep"] = ["dist"]
             yield group
-        for task in self.session.tasks():
+        for task in tasks:
             yield self._task(task)
 
     def _task(self, task: Task) -> TaskDict:
@@ -179,7 +185,7 @@ class Shell:
             "basename": basename,
             "actions": [(self._run, (task.name,))],
             "task_dep": task.needs,
-            "clean": [(self._clean, (task.name,))],
+            "clean": [Cleaning(self._clean, (task.name,))],
             "doc": task.doc,
         }
         if sub_name:
@@ -279,6 +285,7 @@ class Shell:
 
     def _paths_of(self, task: str) -> list[str]:
         from quantbuild import dist
+        from quantbuild.closing import SARIF_PATH
         from quantbuild.plan import record_path
         from quantbuild.record import read_record
 
@@ -287,6 +294,8 @@ class Shell:
         for step_id in steps_of(task):
             step = build.step(step_id)
             paths += step.outputs.values()
+            if step_id == "check":
+                paths.append(SARIF_PATH)
             if step_id == "dist":  # it names one output and publishes what there is
                 record = read_record(self.session.root / record_path(step))
                 published = record.result.outputs if record is not None and record.result is not None else {}
@@ -314,6 +323,13 @@ class Shell:
     def _forget(self, task: str) -> None:
         for step_id in steps_of(task):
             self._build_to_alter().forget(step_id)
+
+
+class Cleaning(PythonAction):  # type: ignore[misc]  # doit has no types
+    """What `doit clean` does for a task, under a name that says so: doit prints it before each."""
+
+    def __str__(self) -> str:
+        return "remove what it made"
 
 
 class Reporter:
@@ -376,6 +392,7 @@ class Terminal(Watcher):
     def __init__(self, line: Callable[[str], None], display: Display | None) -> None:
         self._line = line
         self._display = display
+        self._begun: set[str] = set()
 
     def planned(self, steps: Collection[str], usual_seconds: Callable[[str], float | None]) -> None:
         """Give the display its total, and what its estimate is made of."""
@@ -383,9 +400,14 @@ class Terminal(Watcher):
             self._display.planned(steps, usual_seconds)
 
     def started(self, step: str, usual_seconds: float | None) -> None:
-        """Show what runs."""
+        """Show what runs; without a display say of a long step how long it took last time, where that is known."""
         if self._display is not None:
             self._display.started(step, usual_seconds)
+        elif step not in self._begun and usual_seconds is not None and usual_seconds >= LONG_SECONDS:
+            from quantbuild.progress import duration
+
+            self._begun.add(step)
+            self._line(f"  {step}  begun; it took {duration(usual_seconds)} last time")
 
     def paused(self, step: str) -> None:
         """Show that it runs no more."""
@@ -407,7 +429,7 @@ class Terminal(Watcher):
             self._line(f"  {outcome.step}  {outcome.seconds:.1f} s  ({_told(outcome.reasons)})")
         elif not outcome.done:
             log = f"; log: {outcome.log}" if outcome.log else ""
-            status = "failed: " if outcome.status == "failed" else ""
+            status = {"failed": "failed: ", "not_measured": "not measured: "}.get(outcome.status, "")
             self._line(f"  {outcome.step}  {status}{outcome.message}{log}")
         if outcome.status in ("executed", "restored"):
             for warning in _warnings(outcome):

@@ -20,6 +20,7 @@ import msgspec
 from quantbuild import aside
 from quantbuild.code import package_stamp
 from quantbuild.digests import Digests, Stamp, sha256_of_bytes
+from quantbuild.errors import StepError
 from quantbuild.tools import cpu, version
 
 SNAPSHOT_SCHEMA = 3
@@ -182,7 +183,7 @@ def read_standing(path: Path, digests: Digests) -> Standing | None:
         and (
             snapshot.installed == installed_stamp() or all(version(name) == was for name, was in snapshot.tools.items())
         )
-        and all(fingerprint(device.runner, device.options) == device.fingerprint for device in snapshot.devices)
+        and all(_is_the_same(device) for device in snapshot.devices)
     )
     return Standing(snapshot, digests, manifests) if holds and manifests is not None else None
 
@@ -239,6 +240,13 @@ def installed_stamp() -> str:
         with contextlib.suppress(OSError):
             lines.append(f"{folder} {os.stat(folder).st_mtime_ns}")  # noqa: PTH116 - as for every file here
     return sha256_of_bytes("\n".join(lines).encode())
+
+
+def _is_the_same(device: Device) -> bool:
+    try:
+        return fingerprint(device.runner, device.options) == device.fingerprint
+    except StepError:  # it does not answer: the build proper says so
+        return False
 
 
 def fingerprint(runner: str, options: bytes) -> Mapping[str, str]:

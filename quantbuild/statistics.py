@@ -33,6 +33,25 @@ def verdict(loss_low: float | None, loss_high: float | None, limit: float) -> Ve
     return "fail" if loss_low > limit else "undecided"
 
 
+def samples_to_decide(loss: float, interval: Interval, limit: float, n: int) -> int | None:
+    """Return how many samples would roughly bring the end of `interval` that lies beyond `limit` to it.
+
+    From `n` samples, supposing that more of them give the same loss: the width then goes with 1/√n, as the standard
+    error does. Two significant digits, rounded up: it is an estimate. None where the loss is on neither side of the
+    limit, or the interval does not hold the limit.
+    """
+    low, high = interval
+    half = high - loss if loss < limit else loss - low
+    distance = abs(limit - loss)
+    if verdict(low, high, limit) != "undecided" or distance == 0 or half <= 0:
+        return None
+    needed = n * (half / distance) ** 2
+    if not math.isfinite(needed):
+        return None
+    unit = int(10 ** max(math.floor(math.log10(needed)) - 1, 0))
+    return max(math.ceil(needed / unit) * unit, n + 1)
+
+
 def paired_proportions(only_first: int, only_second: int, n: int, confidence: float) -> Interval:
     """Return Tango's score interval for (`only_first` - `only_second`) / `n` of `n` paired yes/no samples.
 

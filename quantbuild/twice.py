@@ -15,12 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from quantbuild.build import Build, worker_pool
+from quantbuild.build import Build, machine_for, worker_pool
 from quantbuild.digests import Digests
-from quantbuild.errors import StepError
+from quantbuild.errors import MachineError, StepError
 from quantbuild.execution import Apart, Clock, Execution, Pending
 from quantbuild.freshness import changes, key_of
-from quantbuild.machine import Machine, processors
+from quantbuild.machine import processors
+from quantbuild.memory import Peaks
 from quantbuild.outcome import Outcome, Status
 from quantbuild.record import Output, Result
 from quantbuild.step import Job, Step, file_name
@@ -38,6 +39,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     message: str | None = None
     log: str | None = None
     blocked: bool = False
+    by_machine: bool = False
     seconds: float = 0.0
 
 
@@ -113,11 +115,12 @@ class _Round:
         self._execution = Execution(
             build.root,
             digests=build.digests,
-            machine=Machine(processors()),
+            machine=machine_for(self._pool, short=lambda text: None),
             pool=self._pool,
             cache=build.cache,
             watcher=Watcher(),
             make=self._make,
+            peaks=Peaks(),
             apart=Apart(
                 outputs=self._folder,
                 made_inputs=folder / made_inputs,
@@ -163,7 +166,12 @@ class _Round:
             values, outputs = self._execution.produce(step, pending, log, clock)
         except (StepError, OSError) as error:
             message = str(error).removeprefix(f"{step.id}: ")
-            return Turn(message=message, log=str(log) if log.exists() else None, seconds=clock.seconds)
+            return Turn(
+                message=message,
+                log=str(log) if log.exists() else None,
+                by_machine=isinstance(error, OSError | MachineError),
+                seconds=clock.seconds,
+            )
         result = Result(key=pending.key, preimage=preimage, outputs=outputs, values=values)
         if earlier is None:
             self._build.note_made(result)
@@ -171,17 +179,21 @@ class _Round:
 
     def _make(self, steps: Sequence[Step]) -> list[Outcome]:
         """Make the trials that a driver asks for; it then decides by what the first build made of them, in both."""
-        self.trials.setdefault(self._driving.step, []).extend(steps)
+        compared = [step for step in steps if step.action != "benchmark"]  # a latency is never twice the same
+        self.trials.setdefault(self._driving.step, []).extend(compared)
         with ThreadPoolExecutor(max_workers=max(len(steps), 1)) as threads:
             return list(threads.map(self._make_one, steps))
 
     def _make_one(self, step: Step) -> Outcome:
         with self._locks[step.id]:  # two variants of a model may try the same
+            earlier = self._earlier.get(step.id) if self._earlier is not None and step.action == "benchmark" else None
             if step.id not in self.turns:
-                self.turns[step.id] = self._turn(step)
+                self.turns[step.id] = earlier or self._turn(step)
         turn = (self._earlier or self.turns).get(step.id, self.turns[step.id])
         status: Status = "failed" if turn.result is None else "executed"
-        return Outcome(step=step.id, status=status, result=turn.result, message=turn.message)
+        return Outcome(
+            step=step.id, status=status, result=turn.result, message=turn.message, by_machine=turn.by_machine
+        )
 
 
 class Comparer:

@@ -17,8 +17,9 @@ from pathlib import Path
 import msgspec
 
 from quantbuild import reporting
-from quantbuild.errors import StepError, told
+from quantbuild.errors import StepError, UnreachableError, told
 from quantbuild.step import Job
+from quantbuild.system_memory import begin_peak, peak_bytes, resident_bytes
 from quantbuild.workers import Reply, Request
 
 
@@ -34,7 +35,8 @@ def main() -> None:
         request = msgspec.json.decode(requests.get(), type=Request)
         _send_output_to(request.log)
         reporting.listen(lambda done, total: _send(replies, Reply(progress=(done, total))))
-        reply = _do(request.job)
+        begin_peak()
+        reply = msgspec.structs.replace(_do(request.job), peak_bytes=peak_bytes())
         reporting.listen(None)
         with contextlib.suppress(OSError):  # a log on a full disk costs no result
             sys.stdout.flush()
@@ -69,14 +71,15 @@ def _do(job: Job) -> Reply:
         values = action.run(job)
         return Reply(values=values, resident_bytes=resident_bytes())
     except StepError as error:
-        return Reply(error=f"{job.step}: {error}", resident_bytes=resident_bytes())
+        unreachable = isinstance(error, UnreachableError)
+        return Reply(error=f"{job.step}: {error}", unreachable=unreachable, resident_bytes=resident_bytes())
     except MemoryError:
         _log_traceback()
-        return Reply(error=f"{job.step}: out of memory; close other programs or use fewer samples")
+        return Reply(error=f"{job.step}: out of memory; close other programs or use fewer samples", by_machine=True)
     except Exception as error:  # noqa: BLE001 - the rim of a worker: the traceback goes to the log, one line to the user
         _log_traceback()
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return Reply(error=f"{job.step}: {told(error)}")
+            return Reply(error=f"{job.step}: {told(error)}", by_machine=True)
         first = next(iter(str(error).strip().splitlines()), "")
         return Reply(
             error=f"{job.step}: {type(error).__name__}: {first}"[:500] + "; see its log",
@@ -88,15 +91,6 @@ def _do(job: Job) -> Reply:
 def _log_traceback() -> None:
     with contextlib.suppress(OSError):
         traceback.print_exc()
-
-
-def resident_bytes() -> int:
-    """Return this process's resident memory in bytes, 0 where /proc does not tell."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 if __name__ == "__main__":

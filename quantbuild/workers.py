@@ -11,14 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from quantbuild.errors import StepError, UsageError, WorkerDied
+from quantbuild.errors import MachineError, StepError, UnreachableError, UsageError, WorkerDied, WorkerKilled
 from quantbuild.step import Job
+from quantbuild.system_memory import resident_bytes
 
 Kind = Literal["light", "litert", "tensorflow"]
 
@@ -53,7 +54,12 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     values: dict[str, Any] | None = None
     error: str | None = None
     unexpected: bool = False
+    unreachable: bool = False
+    by_machine: bool = False
+    """Whether memory or room ran out."""
     resident_bytes: int = 0
+    peak_bytes: int | None = None
+    """The most that the worker held while it did the job; None where the system does not tell."""
     progress: tuple[int, int] | None = None
     """Samples done and all of them: no reply yet, a word on the way."""
 
@@ -67,6 +73,13 @@ def step_timeout(environ: Mapping[str, str]) -> float:
         if 0 < float(text) < math.inf:
             return float(text)
     raise UsageError(f'{TIMEOUT_VARIABLE}: "{text}" is no number of seconds above 0; write one, or unset it')
+
+
+class Residents(NamedTuple):
+    """What the workers hold now, in bytes: the busy ones by step, the idle ones by kind, the next to be used last."""
+
+    busy: Mapping[str, int]
+    idle: Mapping[Kind, Sequence[int]]
 
 
 class _Worker:
@@ -177,7 +190,7 @@ class WorkerPool:
         self._timeout_seconds = timeout_seconds
         self._processors = processors
         self._idle: dict[Kind, list[_Worker]] = {kind: [] for kind in limits}
-        self._busy: set[_Worker] = set()
+        self._busy: dict[_Worker, str] = {}
         self._slots = {kind: threading.Semaphore(limit) for kind, limit in limits.items()}
         # Reentrant: Ctrl-C closes the pool in the main thread, which may be starting a worker just then (doit -n 1).
         self._lock = threading.RLock()
@@ -198,21 +211,24 @@ class WorkerPool:
         *,
         timeout_seconds: float | None = None,
         progress: Callable[[int, int], None] = lambda done, total: None,
+        peaked: Callable[[int], None] = lambda peak_bytes: None,
     ) -> dict[str, Any]:
         """Do `job` in a worker of `kind`; return the action's values.
 
-        `progress` is told how many samples are done, and of how many.
+        `progress` is told how many samples are done, and of how many; `peaked` the most bytes that the worker held.
 
         Raises:
-            StepError: the step failed; the message says why in one line. WorkerDied where its process ended.
+            UnreachableError: the step's device cannot be reached.
+            StepError: the step failed; the message says why in one line. WorkerDied where its process ended,
+                MachineError where time, memory or room ran out.
         """
         timeout_seconds = timeout_seconds or self._timeout_seconds
-        worker = self._take(kind)
+        worker = self._take(kind, job.step)
         try:
             reply = worker.ask(Request(job=job, log=str(log)), timeout_seconds, progress)
         except TimeoutError:
             self._drop(worker)
-            raise StepError(
+            raise MachineError(
                 f"{job.step}: no result after {timeout_seconds:.0f} s, its worker was stopped; see its log, "
                 f"or set {TIMEOUT_VARIABLE} to more seconds"
             ) from None
@@ -222,11 +238,25 @@ class WorkerPool:
         if reply is None:
             worker.await_end()
             self._drop(worker)
-            raise WorkerDied(f"{job.step}: {_death(worker.process.returncode)}")
+            code = worker.process.returncode
+            raise (WorkerKilled if code == -signal.SIGKILL else WorkerDied)(f"{job.step}: {_death(code)}")
         self._give_back(worker, reply)
+        if reply.peak_bytes is not None:
+            peaked(reply.peak_bytes)
         if reply.error is not None:
-            raise StepError(reply.error)
+            error = UnreachableError if reply.unreachable else MachineError if reply.by_machine else StepError
+            raise error(reply.error)
         return reply.values or {}
+
+    def residents(self) -> Residents:
+        """Return what the workers hold now."""
+        with self._lock:
+            busy = {step: worker.process.pid for worker, step in self._busy.items()}
+            idle = {kind: [worker.process.pid for worker in workers] for kind, workers in self._idle.items()}
+        return Residents(
+            busy={step: resident_bytes(pid) for step, pid in busy.items()},
+            idle={kind: [resident_bytes(pid) for pid in pids] for kind, pids in idle.items()},
+        )
 
     def close(self) -> None:
         """Stop idle workers and kill busy ones."""
@@ -242,7 +272,7 @@ class WorkerPool:
         for worker in idle:
             worker.stop()
 
-    def _take(self, kind: Kind) -> _Worker:
+    def _take(self, kind: Kind, step: str) -> _Worker:
         with self._lock:
             if self._closed:
                 raise StepError("the build is being stopped")
@@ -254,12 +284,12 @@ class WorkerPool:
             else:
                 worker = _Worker(kind, self._root, self._processors)
                 self.started[kind] += 1
-            self._busy.add(worker)
+            self._busy[worker] = step
             return worker
 
     def _give_back(self, worker: _Worker, reply: Reply) -> None:
         with self._lock:
-            self._busy.discard(worker)
+            self._busy.pop(worker, None)
             keep = reply.resident_bytes < RECYCLE_ABOVE_BYTES and not self._closed
             if keep:
                 self._idle[worker.kind].append(worker)
@@ -269,7 +299,7 @@ class WorkerPool:
     def _drop(self, worker: _Worker) -> None:
         worker.kill()
         with self._lock:
-            self._busy.discard(worker)
+            self._busy.pop(worker, None)
 
 
 def _death(returncode: int | None) -> str:

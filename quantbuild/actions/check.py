@@ -1,4 +1,4 @@
-"""Judges every variant against its gates and writes the verdicts as JSON, JUnit XML and SARIF."""
+"""Judges every variant against its gates and writes the verdicts as JSON and JUnit XML."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from quantbuild.lint import rules as lint_rules
 from quantbuild.step import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from xml.etree.ElementTree import Element
 
     from quantbuild.lint.findings import Finding
@@ -22,28 +21,14 @@ TOOLS = ("numpy",)
 
 REFERENCE = "float32"
 
-_MEANING = {
-    "max_accuracy_loss": "The loss against float32 stays within the limit, with confidence.",
-    "max_slice_loss": "The loss of every slice against float32 stays within the limit, with confidence.",
-    "min_agreement": "Share of samples with float32's prediction.",
-    "min_sqnr_db": "Output signal to quantization noise, in dB.",
-    "max_size_ratio": "Size of the file against the float32 file.",
-    "max_latency_ratio": "Latency on the device against float32.",
-    "max_peak_memory_ratio": "Peak memory on the device against float32.",
-    "fully_integer": "No float op is left in the graph.",
-    "allow_ops": "Only ops that the manifest allows.",
-    "min_runtime": "It runs on that TensorFlow Lite, and on every newer one.",
-    "lint": "Nothing is ruinously wrong with the samples that it was calibrated and judged on.",
-}
-
 
 def run(job: Job) -> dict[str, Any]:
     """Judge the variants of ``parameters["models"]``.
 
     Inputs, each absent where its step failed or does not exist: ``MODEL/VARIANT:description``,
     ``MODEL/VARIANT:evaluation``, ``MODEL/VARIANT:samples``, ``MODEL/VARIANT@DEVICE:result``,
-    ``MODEL:calibration_samples`` and ``MODEL:evaluation_samples``. Writes ``gates``, ``junit`` and ``sarif``; returns
-    the gates that failed, those left undecided, and what the lint found that was not told before.
+    ``MODEL:calibration_samples`` and ``MODEL:evaluation_samples``. Writes ``gates`` and ``junit``; returns the gates
+    that failed, those left undecided, and what the lint found that was not told before.
     """
     models = [_model(job, model) for model in job.parameters["models"]]
     found = [finding for model in models for finding in model.pop("found_here")]
@@ -51,7 +36,6 @@ def run(job: Job) -> dict[str, Any]:
     undecided = _told(models, lambda row: row["verdict"] == "undecided" and not row["fails"])
     _write_json(job.outputs["gates"], {"models": models, "failed": failed})
     _write_junit(job.outputs["junit"], models)
-    _write_json(job.outputs["sarif"], _sarif(models))
     verdicts = {
         f"{model['name']}/{variant['name']}": _overall(variant) for model in models for variant in model["variants"]
     }
@@ -109,7 +93,7 @@ def _lint(job: Job, model: dict[str, Any]) -> Judgement:
 
 
 def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any], judgement: Judgement) -> dict[str, Any]:
-    from quantbuild import artifact_gates, gates
+    from quantbuild import artifact_gates, gates, search_gate
     from quantbuild.sample_file import read
 
     key = f"{model['name']}/{variant['name']}"
@@ -129,6 +113,7 @@ def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any], judgement
         devices=_results(job, key),
     )
     rows += artifact_gates.judge(gate, description)
+    rows += search_gate.judge(variant.get("search"))
     rows += [] if reference else _lint_rows(judgement.against.get(variant["name"], []))
     return {
         "name": variant["name"],
@@ -201,7 +186,7 @@ def _cases(suite: Element, class_name: str, variant: dict[str, Any]) -> None:
 
     if variant["error"] is not None:
         case = ET.SubElement(suite, "testcase", classname=class_name, name="build")
-        ET.SubElement(case, "error", message=_error(variant)).text = _log(variant)
+        ET.SubElement(case, "error", message=error_text(variant)).text = _log(variant)
     for row in variant["gates"]:
         name = f"{row['name']}@{row['device']}" if row["device"] else row["name"]
         case = ET.SubElement(suite, "testcase", classname=class_name, name=name)
@@ -211,7 +196,7 @@ def _cases(suite: Element, class_name: str, variant: dict[str, Any]) -> None:
             ET.SubElement(case, "skipped", message=f"{row['verdict'].replace('_', ' ')}: {row['message']}")
 
 
-def _error(variant: dict[str, Any]) -> str:
+def error_text(variant: Mapping[str, Any]) -> str:
     """Return why a variant could not be made or judged; where a step before it failed, with what that one said."""
     error, cause = variant["error"], variant["cause"]["message"]
     return str(error) if cause in (None, error) else f"{error}: {cause}"
@@ -220,56 +205,3 @@ def _error(variant: dict[str, Any]) -> str:
 def _log(variant: dict[str, Any]) -> str | None:
     log = variant["cause"]["log"]
     return f"step {variant['cause']['step']}; log: {log}" if log else f"step {variant['cause']['step']}"
-
-
-def _sarif(models: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a SARIF 2.1.0 log (OASIS): a rule per gate and of the lint, a result per gate not passed, failed step and
-    finding.
-    """
-    results = []
-    for model in models:
-        for variant in model["variants"]:
-            place = f"{model['name']}/{variant['name']}"
-            if variant["error"] is not None:
-                failed = _result("step_failed", "error", place, _error(variant))
-                cause = variant["cause"]
-                results.append({**failed, "properties": {"step": cause["step"], "log": cause["log"]}})
-            for row in variant["gates"]:
-                if row["fails"] or row["verdict"] == "undecided":
-                    level = "error" if row["fails"] else "warning"
-                    results.append(_result(row["name"], level, place, row["message"]))
-        results += [_lint_result(model["name"], finding) for finding in model["lint"]]
-    rules = {"step_failed": "Every step of the variant succeeds.", **_MEANING}
-    rules |= {f"lint.{name}": meaning for name, meaning in lint_rules.MEANING.items()}
-    driver = {
-        "name": "quantbuild",
-        "rules": [{"id": name, "shortDescription": {"text": text}} for name, text in rules.items()],
-    }
-    return {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results}],
-    }
-
-
-def _lint_result(model: str, finding: dict[str, Any]) -> dict[str, Any]:
-    """A finding is about data and has no place in dist/: the model is its logical place."""
-    level = "note" if finding["severity"] == "info" else finding["severity"]
-    names = [{"fullyQualifiedName": f"{model}/{finding['subject']}"}]
-    return {
-        "ruleId": f"lint.{finding['rule']}",
-        "level": level,
-        "message": {"text": f"{model}: {finding['message']}"},
-        "locations": [{"logicalLocations": names}],
-    }
-
-
-def _result(rule: str, level: str, place: str, message: str) -> dict[str, Any]:
-    artifact = {"artifactLocation": {"uri": f"dist/{place}.tflite"}}
-    names = [{"fullyQualifiedName": place}]
-    return {
-        "ruleId": rule,
-        "level": level,
-        "message": {"text": f"{place}: {message}"},
-        "locations": [{"physicalLocation": artifact, "logicalLocations": names}],
-    }

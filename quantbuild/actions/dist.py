@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,7 +22,7 @@ def publish(root: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]
     """
     old = _old_lock(root)
     noted = leftovers.noted(root)
-    may_stand = noted.paths | _paths(old) | _wanted(parameters)
+    may_stand = noted.paths | _paths(old) | _wanted(parameters, inputs)
     leftovers.note(root, may_stand, complete=False)
     entries: dict[str, Any] = dict(old.get("artifacts", {})) if partial else {}
     failed = set(old.get("failed", [])) if partial else set()
@@ -38,14 +39,17 @@ def publish(root: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]
         outputs += [dist.artifact_file(name), dist.contract_file(name)]
     ship = parameters["ship"] if not partial else {**old.get("ship", {}), **parameters["ship"]}
     outputs += _publish_shipped(root, ship, old.get("ship", {}), entries)
+    labels = _publish_labels(root, parameters, inputs, entries, old.get("labels", {}) if partial else {})
+    outputs += map(dist.labels_file, labels)
     outputs += [dist.LOCK_PATH, dist.DEPFILE_PATH]
     if not partial:
         for path in may_stand - set(outputs):
             (root / path).unlink(missing_ok=True)
     tools = {**(old.get("tools", {}) if partial else {}), **parameters["tools"]}
-    dist.write_file(root, dist.LOCK_PATH, dist.lock(entries, sorted(failed), ship, tools))
-    labels = {path for role, path in inputs.items() if role.endswith(":labels")}
-    sources = {path for entry in entries.values() for path in entry["inputs"]} | labels
+    content = {"artifacts": entries, "failed": sorted(failed), "labels": labels, "ship": ship, "tools": tools}
+    dist.write_file(root, dist.LOCK_PATH, dist.lock(content))
+    sources = {path for entry in entries.values() for path in entry["inputs"]}
+    sources |= {path for role, path in inputs.items() if role.endswith(":labels")}
     depends = depfile.dependencies(root, sources, parameters["manifests"])
     dist.write_file(root, dist.DEPFILE_PATH, depfile.rule(depfile.targets(entries, ship), depends))
     # What a publication that was cut short has left is for the next whole one to take away.
@@ -53,15 +57,18 @@ def publish(root: Path, parameters: Mapping[str, Any], inputs: Mapping[str, str]
     return sorted(outputs)
 
 
-def _wanted(parameters: Mapping[str, Any]) -> set[str]:
+def _wanted(parameters: Mapping[str, Any], inputs: Mapping[str, str]) -> set[str]:
     """Return the paths that a publication writes."""
     names = [artifact["name"] for artifact in parameters["artifacts"] if not artifact["failed"]]
-    return _variant_paths(names) | _shipped_paths(parameters["ship"]) | {dist.LOCK_PATH, dist.DEPFILE_PATH}
+    models = {name.partition("/")[0] for name in names}
+    labels = {dist.labels_file(model) for model in models if f"{model}:labels" in inputs}
+    return _variant_paths(names) | labels | _shipped_paths(parameters["ship"]) | {dist.LOCK_PATH, dist.DEPFILE_PATH}
 
 
 def _paths(lock: Mapping[str, Any]) -> set[str]:
     """Return the paths that stand as a lock says."""
-    return _variant_paths(lock.get("artifacts", {})) | _shipped_paths(lock.get("ship", {}))
+    labels = {dist.labels_file(model) for model in lock.get("labels", {})}
+    return _variant_paths(lock.get("artifacts", {})) | labels | _shipped_paths(lock.get("ship", {}))
 
 
 def _variant_paths(names: Iterable[str]) -> set[str]:
@@ -89,6 +96,37 @@ def _publish_one(root: Path, artifact: Mapping[str, Any], inputs: Mapping[str, s
         "inputs": artifact["inputs"],
         "verdict": artifact["verdict"],
     }
+
+
+def _publish_labels(
+    root: Path,
+    parameters: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    entries: Mapping[str, Any],
+    old: Mapping[str, str],
+) -> dict[str, str]:
+    """Publish the class names of each model that a named artifact belongs to; return sha256 by model.
+
+    `old` are those of models that stay as they are. What stands in dist/ of the other variants gets the new names too.
+    """
+    labels = dict(old)
+    standing = {name.partition("/")[0] for name in entries}
+    for model in sorted({artifact["name"].partition("/")[0] for artifact in parameters["artifacts"]}):
+        path = inputs.get(f"{model}:labels")
+        stood = labels.pop(model, None) is not None
+        if path is not None and model in standing:
+            labels[model] = dist.write_file(root, dist.labels_file(model), root / path)
+        elif stood:  # a file that we did not put there is the user's
+            (root / dist.labels_file(model)).unlink(missing_ok=True)
+        for name in entries:
+            if name.startswith(f"{model}/"):
+                _relabel(root, dist.contract_file(name), labels.get(model))
+    return {model: labels[model] for model in sorted(labels) if model in standing}
+
+
+def _relabel(root: Path, path: str, labels_sha256: str | None) -> None:
+    with contextlib.suppress(FileNotFoundError, ValueError, TypeError):  # the next whole publication writes it anew
+        dist.write_file(root, path, dist.relabelled((root / path).read_bytes(), labels_sha256))
 
 
 def _publish_shipped(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from quantbuild.datasets.samples import hold_back, load, place
+from quantbuild.datasets.samples import draw, hold_back, load, place
 from quantbuild.errors import StepError
 from quantbuild.reporting import progress
 
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 
 WORKER = "litert"
 SAMPLES = 16
-"""The first of the selection samples: a tensor's noise differs between samples by far less than between tensors."""
+"""Of the selection samples, every label by its share: a tensor's noise differs between samples of a kind by far less
+than between tensors."""
+SEED = 0
 FLOAT_BYTES, INT8_BYTES = 4, 1
 
 
@@ -74,7 +76,10 @@ def _samples(job: Job) -> list[tuple[int, Sample]]:
     samples, indices = load(job.parameters["dataset"], Path(job.root))
     if job.parameters.get("hold_back") is not None:
         _, indices = hold_back(indices, samples.labels, **job.parameters["hold_back"])
-    return [(index, samples[index]) for index in indices[:SAMPLES]]
+    # A set that is sorted by class, as folders of pictures are, begins with one class alone.
+    labels = None if samples.labels is None else samples.labels[indices]
+    chosen = draw(len(indices), labels, min(SAMPLES, len(indices)), SEED)
+    return [(indices[number], samples[indices[number]]) for number in chosen]
 
 
 def _units(nodes: Sequence[Node], chosen: Ranges) -> Iterator[Unit]:
@@ -98,7 +103,7 @@ def _noises(data: bytes, units: Sequence[Unit], chosen: Ranges, samples: Sequenc
 
     def noise(unit: Unit) -> float:
         found = _outputs(rounded(data, unit.tensor, *chosen[unit.tensor]), samples)
-        return max(_relative_error(reference[name], found[name]) for name in reference)
+        return max(_relative_error(exact, values) for exact, values in zip(reference, found, strict=True))
 
     noises = []
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
@@ -109,18 +114,21 @@ def _noises(data: bytes, units: Sequence[Unit], chosen: Ranges, samples: Sequenc
     return noises
 
 
-def _outputs(model: bytes, samples: Sequence[tuple[int, Sample]]) -> dict[str, Any]:
-    """Return output name → values of all samples, [samples, elements] float64."""
+def _outputs(model: bytes, samples: Sequence[tuple[int, Sample]]) -> list[Any]:
+    """Return the values of each output on all samples, [samples, elements] float64.
+
+    By place: without a signature, outputs are named after their tensors, and a rounded one is another tensor.
+    """
     import numpy as np
 
     from quantbuild.tflite.runtime import Binding, open_interpreter
 
     binding = Binding(open_interpreter(model), None)
-    found: dict[str, list[Any]] = {}
-    for index, sample in samples:
-        for name, values in binding.run(sample, index).items():
-            found.setdefault(name, []).append(np.asarray(values, np.float64).reshape(-1))
-    return {name: np.stack(rows) for name, rows in found.items()}
+    rows = [
+        [np.asarray(values, np.float64).reshape(-1) for values in binding.run(sample, index).values()]
+        for index, sample in samples
+    ]
+    return [np.stack(values) for values in zip(*rows, strict=True)]
 
 
 def _relative_error(reference: Any, found: Any) -> float:

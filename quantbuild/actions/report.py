@@ -18,7 +18,7 @@ def run(job: Job) -> dict[str, Any]:
 
     Parameters: ``models``, ``steps`` and ``tools``, as `quantbuild.closing.report_step` composes them. Inputs
     by role, each absent where its step was not done: ``MODEL/VARIANT:description``, ``MODEL/VARIANT:evaluation``,
-    ``MODEL/VARIANT@DEVICE:result``, ``check``. Returns each variant's verdict.
+    ``MODEL/VARIANT:sensitivity``, ``MODEL/VARIANT@DEVICE:result``, ``check``. Returns each variant's verdict.
     """
     from quantbuild.report.document import build
     from quantbuild.report.page import render

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import msgspec
 from msgspec import Meta
 
-from quantbuild.datasets.labels_file import Listing, input_files, list_files
+from quantbuild.datasets.labels_file import Listing, class_folders, input_files, list_files
 from quantbuild.errors import StepError
 
 if TYPE_CHECKING:
@@ -68,6 +68,11 @@ class AudioSamples:
 def files(options: Options, root: Path) -> list[str]:
     """Return the folder, and the labels file unless it lies in the folder."""
     return input_files(options.path, options.labels, root)
+
+
+def classes(options: Options, root: Path) -> list[str] | None:
+    """Return the names of the classes in the order of their numbers; None where no folder names them."""
+    return class_folders(options.path, options.labels, root)
 
 
 def open_samples(options: Options, root: Path) -> AudioSamples:

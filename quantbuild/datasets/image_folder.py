@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from quantbuild.datasets import pictures
-from quantbuild.datasets.labels_file import Listing, input_files, list_files
+from quantbuild.datasets.labels_file import Listing, class_folders, input_files, list_files
 from quantbuild.errors import StepError
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ class ImageSamples:
 def files(options: Options, root: Path) -> list[str]:
     """Return the folder, and the labels file unless it lies in the folder."""
     return input_files(options.path, options.labels, root)
+
+
+def classes(options: Options, root: Path) -> list[str] | None:
+    """Return the names of the classes in the order of their numbers; None where no folder names them."""
+    return class_folders(options.path, options.labels, root)
 
 
 def open_samples(options: Options, root: Path) -> ImageSamples:

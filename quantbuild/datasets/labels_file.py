@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -45,6 +46,17 @@ def input_files(path: str, labels: str | None, root: Path) -> list[str]:
     if labels is None or (root / path / labels).is_file():
         return [path]
     return [path, labels]
+
+
+def class_folders(path: str, labels: str | None, root: Path) -> list[str] | None:
+    """Return the class subfolders in the order of their numbers; None where a CSV or nothing numbers the samples.
+
+    Raises OSError where the folder cannot be listed.
+    """
+    if labels is not None:
+        return None
+    with os.scandir(root / path) as entries:
+        return sorted(each.name for each in entries if not each.name.startswith(".") and each.is_dir()) or None
 
 
 def list_files(path: str, labels: str | None, root: Path, *, suffixes: Collection[str], what: str) -> Listing:

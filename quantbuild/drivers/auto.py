@@ -8,16 +8,20 @@ its correlation with the top-1 of unseen pictures was 0.62, that of the loss on 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from quantbuild.drivers.driven import Driven, Make, made
 from quantbuild.drivers.trials import Trials
-from quantbuild.errors import StepError
+from quantbuild.errors import MachineError, StepError
 from quantbuild.outcome import Outcome
 from quantbuild.step import Input, Step
 
+ACTIONS = ("calibrate", "equalize", "evaluate", "histograms", "quantize")
+"""What it may have done: the key of its own step covers their code, since they decide what it makes."""
+TOOLS: tuple[str, ...] = ()
+"""Distributions that these use beside the scheme's and the datasets' own."""
 AUTO = "auto"
 DEFAULT_CANDIDATES = ("minmax", "sample_mean")
 NEED_HISTOGRAMS = frozenset({"percentile", "mse", "kl"})
@@ -28,6 +32,19 @@ class Candidate(NamedTuple):
 
     options: Mapping[str, Any]
     label: str
+
+
+class Prepared(NamedTuple):
+    """What candidates are made from: a float model and its statistics, by role."""
+
+    inputs: Mapping[str, Input]
+    groups: int | None = None
+    """Groups of channels that were equalized; None where that was not asked for."""
+
+    @property
+    def told(self) -> dict[str, int]:
+        """What the record says of it."""
+        return {} if self.groups is None else {"equalized_groups": self.groups}
 
 
 class Tried(NamedTuple):
@@ -61,24 +78,25 @@ def drive(step: Step, make: Make, root: Path) -> Driven:
     del root
     trials = Trials(step, make)
     options = step.parameters["options"]
-    inputs = prepared(step, trials, options)
+    given = prepared(step, trials, options)
     found = candidates(options)
     if len(found) == 1:
-        trial = trials.artifact(found[0].options, inputs_of(found[0], inputs, trials), found[0].label)
+        trial = trials.artifact(found[0].options, inputs_of(found[0], given.inputs, trials), found[0].label)
         result = made(make([trial])[0])
-        return Driven(files=dict(trial.outputs), values=dict(result.values))
-    tried = try_all(found, inputs, trials, make)
+        return Driven(files=dict(trial.outputs), values={**result.values, **given.told})
+    tried = try_all(found, given.inputs, trials, make)
     chosen = best(tried)
     assert chosen.artifact.result is not None
     told = {"trials": [row(each, chosen) for each in tried], "chosen": chosen.candidate.label, "confirmations": []}
-    return Driven(files=dict(chosen.trial.outputs), values={**chosen.artifact.result.values, "search": told})
+    values = {**chosen.artifact.result.values, **given.told, "search": told}
+    return Driven(files=dict(chosen.trial.outputs), values=values)
 
 
-def prepared(step: Step, trials: Trials, options: Mapping[str, Any]) -> dict[str, Input]:
-    """Return the float model and its statistics that candidates are made from: equalized ones where asked for."""
+def prepared(step: Step, trials: Trials, options: Mapping[str, Any]) -> Prepared:
+    """Return what candidates are made from: equalized where asked for. Raises StepError."""
     if options.get("equalize"):
-        return trials.equalized()
-    return {role: step.inputs[role] for role in ("model", "statistics")}
+        return Prepared(*trials.equalized())
+    return Prepared({role: step.inputs[role] for role in ("model", "statistics")})
 
 
 def inputs_of(candidate: Candidate, inputs: Mapping[str, Input], trials: Trials) -> dict[str, Input]:
@@ -109,15 +127,44 @@ def candidates(options: Mapping[str, Any]) -> list[Candidate]:
 
 
 def try_all(found: Sequence[Candidate], inputs: Mapping[str, Input], trials: Trials, make: Make) -> list[Tried]:
-    """Make every candidate's artifact, and run those that could be made over the selection samples."""
-    steps = [trials.artifact(each.options, inputs_of(each, inputs, trials), each.label) for each in found]
-    artifacts = make(steps)
-    standing = [step for step, artifact in zip(steps, artifacts, strict=True) if artifact.done]
-    selections = dict(zip((step.id for step in standing), make(trials.selection(standing)), strict=True))
+    """Make every candidate's artifact, and run those that could be made over the selection samples.
+
+    A candidate that fails is one that cannot be chosen. But what the machine failed might have been the best, and what
+    is chosen stands for good: that raises MachineError.
+    """
+    steps: list[Step] = []
+    outcomes: dict[str, Outcome] = {}
+    for each in found:
+        try:
+            steps.append(trials.artifact(each.options, inputs_of(each, inputs, trials), each.label))
+        except MachineError:
+            raise
+        except StepError as error:  # of its histograms: the others need none
+            steps.append(trials.artifact(each.options, inputs, each.label))
+            outcomes[steps[-1].id] = failed(steps[-1], error)
+    wanted = [step for step in steps if step.id not in outcomes]
+    outcomes |= zip((step.id for step in wanted), make(wanted), strict=True)
+    check_machine(outcomes.values())
+    standing = [step for step in steps if outcomes[step.id].done]
+    selections = make(trials.selection(standing)) if standing else []
+    check_machine(selections)
+    by_step = dict(zip((step.id for step in standing), selections, strict=True))
     return [
-        Tried(candidate, step, artifact, selections.get(step.id))
-        for candidate, step, artifact in zip(found, steps, artifacts, strict=True)
+        Tried(candidate, step, outcomes[step.id], by_step.get(step.id))
+        for candidate, step in zip(found, steps, strict=True)
     ]
+
+
+def check_machine(outcomes: Iterable[Outcome]) -> None:
+    """Raise MachineError where time, memory or room ran out."""
+    for outcome in outcomes:
+        if outcome.by_machine:
+            made(outcome)
+
+
+def failed(step: Step, error: StepError) -> Outcome:
+    """Return the outcome of a step that could not even be tried."""
+    return Outcome(step=step.id, status="failed", message=str(error))
 
 
 def best(tried: Sequence[Tried]) -> Tried:

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from quantbuild.errors import StepError
+from quantbuild.errors import MachineError, StepError
 from quantbuild.outcome import Outcome
 from quantbuild.record import Result
 from quantbuild.step import Step
@@ -24,7 +24,7 @@ class Driven(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def made(outcome: Outcome) -> Result:
-    """Return what a step made. Raises StepError with its message where it failed."""
+    """Return what a step made. Raises StepError with its message where it failed, MachineError where that did."""
     if outcome.result is None:
-        raise StepError(outcome.message or f"{outcome.step} failed")
+        raise (MachineError if outcome.by_machine else StepError)(outcome.message or f"{outcome.step} failed")
     return outcome.result

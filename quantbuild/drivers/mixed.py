@@ -1,4 +1,4 @@
-"""Searches the smallest artifact that meets an accuracy limit: int8 throughout first, islands where that misses it.
+"""Searches the smallest or fastest artifact that meets an accuracy limit: int8 throughout, else with islands.
 
 Trials are judged on the selection samples alone: the loss there must keep the limit, and of two artifacts the one with
 the higher SQNR is believed. The winner is confirmed on the evaluation set; if it fails there, only what has a higher
@@ -9,7 +9,7 @@ several times proves no more than asking once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,15 +17,23 @@ import msgspec
 
 from quantbuild.drivers import auto
 from quantbuild.drivers.driven import Driven, Make, made
-from quantbuild.drivers.search import Budget, Judged, Units, pareto, pruned, shortest_prefix
-from quantbuild.drivers.trials import Trials
-from quantbuild.errors import StepError
+from quantbuild.drivers.search import Budget, Judged, Units, pareto, pruned, ranks, shortest_prefix
+from quantbuild.drivers.trials import JUDGE_TOOLS, Trials
+from quantbuild.errors import MachineError, StepError
 from quantbuild.outcome import Outcome
 from quantbuild.schemes import int8
-from quantbuild.step import Input, Step
+from quantbuild.step import Step
 
+ACTIONS = (*auto.ACTIONS, "judge", "rank")
+"""What it may have done: see `auto`."""
+TOOLS = JUDGE_TOOLS
 MOST_CONFIRMATIONS = 3
+TIED = 1.05
+"""Latencies up to this ratio count as equal, since processes of one artifact differ by as much: the smaller wins."""
 NONE: Units = frozenset()
+OF_CLASSES = ("top1", "top5")
+"""Metrics whose loss without labels is taken for the share of samples that choose another class than float32."""
+_LOSS_KEYS = ("loss", "loss_low", "loss_high", "n")
 
 
 class Unit(NamedTuple):
@@ -35,6 +43,13 @@ class Unit(NamedTuple):
     noise: float
     nodes: tuple[str, ...]
     cost_bytes: int
+
+
+class Latency(NamedTuple):
+    """What one trial took on the device of choice; the ratio is to float32, measured in turn with it."""
+
+    p50_ms: float
+    ratio: float
 
 
 class Confirmation(NamedTuple):
@@ -71,8 +86,9 @@ class _Search:
         self._tried: dict[Units, auto.Tried] = {}
         self._rows: list[tuple[auto.Tried, Units]] = []
         self._confirmations: list[Confirmation] = []
+        self._latencies: dict[Units, Latency] = {}
         self._base: auto.Candidate
-        self._inputs: dict[str, Input]
+        self._given: auto.Prepared
         self._units: list[Unit] = []
 
     def run(self) -> Driven:
@@ -89,36 +105,53 @@ class _Search:
 
     def _all_int8(self) -> auto.Tried:
         """Choose ranges and bias correction; equalize where that alone does not meet the limit."""
-        best = self._best_of(equalize=False)
+        self._try_int8(equalize=False)
+        best = auto.best([each for each, _ in self._rows])
+        self._check_is_measured(best)
         if not self._judged(best).meets_limit and len(self._rows) < self._wanted["trials"]:
-            equalized = self._best_of(equalize=True)
-            best = max(best, equalized, key=lambda each: each.sqnr_db)
+            self._try_int8(equalize=True)
+            best = auto.best([each for each, _ in self._rows])
         self._tried[NONE] = best
         self._base = best.candidate
-        self._inputs = auto.prepared(self._step, self._trials, best.candidate.options)
+        self._given = auto.prepared(self._step, self._trials, best.candidate.options)
         return best
 
-    def _best_of(self, *, equalize: bool) -> auto.Tried:
+    def _try_int8(self, *, equalize: bool) -> None:
+        """Try ranges and bias correction; nothing where there are no channels to equalize."""
         options = msgspec.to_builtins(int8.Options(io=self._options["io"], equalize=equalize))
         try:
-            inputs = auto.prepared(self._step, self._trials, options)
-        except StepError:
-            if not equalize:
+            given = auto.prepared(self._step, self._trials, options)
+        except StepError as error:
+            if not equalize or isinstance(error, MachineError):
                 raise
-            return self._tried_before()
+            self._rows.append((self._failed(auto.Candidate(options, "equalized"), error), NONE))
+            return
         left = self._wanted["trials"] - len(self._rows)
-        found = auto.try_all(auto.candidates(options)[:left], inputs, self._trials, self._make)
-        self._rows += [(each, NONE) for each in found]
-        return auto.best([each for each, _ in self._rows])
+        if given.groups != 0:
+            found = auto.try_all(auto.candidates(options)[:left], given.inputs, self._trials, self._make)
+            self._rows += [(each, NONE) for each in found]
 
-    def _tried_before(self) -> auto.Tried:
-        """Return the best so far: a model without an equalizable pair has nothing to equalize."""
-        return auto.best([each for each, _ in self._rows])
+    def _failed(self, candidate: auto.Candidate, error: StepError) -> auto.Tried:
+        """Return a candidate of which nothing could be made."""
+        trial = self._trials.artifact(
+            candidate.options, {role: self._step.inputs[role] for role in ("model", "statistics")}, candidate.label
+        )
+        return auto.Tried(candidate, trial, auto.failed(trial, error), None)
+
+    def _check_is_measured(self, tried: auto.Tried) -> None:
+        """Raise StepError where the selection samples, lacking labels, tell of no loss in the metric's unit."""
+        selection = self._step.parameters["selection"]
+        values = tried.selection.result.values if tried.selection and tried.selection.result else {}
+        if values.get("loss") is None and selection["metric"] not in OF_CLASSES:
+            raise StepError(
+                f"dataset {selection['dataset']['name']}: metric {selection['metric']} needs labels to tell a loss, "
+                'and mixed precision is chosen on these samples; set label in the dataset, or scheme = "int8"'
+            )
 
     def _ranked(self) -> list[Unit]:
         label = "equalized" if self._base.options.get("equalize") else "float32"
         options = {"ranges": self._base.options["ranges"]}
-        ranking = self._trials.ranking(self._inputs, options, f"{label}-{auto.method_of(options['ranges'])}")
+        ranking = self._trials.ranking(self._given.inputs, options, f"{label}-{auto.method_of(options['ranges'])}")
         made(self._make([ranking])[0])
         listed = msgspec.json.decode((self._root / ranking.outputs["ranking"]).read_bytes())
         return [
@@ -129,8 +162,8 @@ class _Search:
         """Make the artifact that keeps `units` from int8, and judge it on the selection samples."""
         nodes = sorted({node for unit in units for node in self._units[unit].nodes})
         key = {"float": "keep_float", "int16": "keep_int16"}[self._options["islands"]]
-        candidate = auto.Candidate({**self._base.options, key: nodes}, f"{self._base.label}-{len(units)}-islands")
-        found = auto.try_all([candidate], self._inputs, self._trials, self._make)[0]
+        candidate = auto.Candidate({**self._base.options, key: nodes}, f"{self._base.label}-islands-{ranks(units)}")
+        found = auto.try_all([candidate], self._given.inputs, self._trials, self._make)[0]
         self._tried[units] = found
         self._rows.append((found, units))
         return self._judged(found)
@@ -145,17 +178,43 @@ class _Search:
         costs = [unit.cost_bytes for unit in self._units]
         least = self._least_sqnr_db()
         while not self._is_over():
-            found = shortest_prefix(len(self._units), budget, least)
-            found = self._cheapest(budget, least) if found is None else pruned(found, costs, budget, least)
-            if found is None:
+            found = shortest_prefix(self._longest(), budget, least)
+            if found is not None:
+                pruned(found, costs, budget, least)
+            meeting = [u for u, j in budget.judged.items() if j.meets_limit and j.sqnr_db > least]
+            if not meeting:
                 return
-            self._confirm(found)
+            self._confirm(self._fastest(meeting) if self._wanted["objective"] == "latency" else self._smallest(meeting))
             least = self._least_sqnr_db()
 
-    def _cheapest(self, budget: Budget, least_sqnr_db: float) -> Units | None:
-        """Return what meets the limit at the least size, of all that was judged; None where nothing does."""
-        meeting = [u for u, j in budget.judged.items() if j.meets_limit and j.sqnr_db > least_sqnr_db]
-        return min(meeting, key=self._cost, default=None)
+    def _longest(self) -> int:
+        """Return how many units may be kept so that something is still int8."""
+        everything = {node for unit in self._units for node in unit.nodes}
+        kept: set[str] = set()
+        for length, unit in enumerate(self._units):
+            kept.update(unit.nodes)
+            if kept == everything:
+                return length
+        return len(self._units)
+
+    def _smallest(self, meeting: Sequence[Units]) -> Units:
+        """Return what has the least bytes; of equals the highest SQNR."""
+        return min(meeting, key=lambda units: (self._cost(units), -self._tried[units].sqnr_db))
+
+    def _fastest(self, meeting: Sequence[Units]) -> Units:
+        """Return the smallest of those that are as fast as any. Raises StepError where nothing could be measured."""
+        steps = {units: self._trials.benchmark(self._tried[units].trial) for units in meeting}
+        outcomes = dict(zip(steps, self._make(list(steps.values())), strict=True))
+        auto.check_machine(outcomes.values())
+        for units, outcome in outcomes.items():
+            if outcome.result is not None:
+                result = msgspec.json.decode((self._root / steps[units].outputs["result"]).read_bytes())
+                self._latencies[units] = Latency(result["latency_ms"]["p50"], result["latency_ratio"])
+        measured = [units for units in meeting if units in self._latencies]
+        if not measured:
+            raise StepError(next(iter(outcomes.values())).message or "no trial could be measured")
+        least = min(self._latencies[units].ratio for units in measured)
+        return self._smallest([units for units in measured if self._latencies[units].ratio <= TIED * least])
 
     def _least_sqnr_db(self) -> float:
         """Return the SQNR that was not enough on the evaluation set."""
@@ -197,38 +256,54 @@ class _Search:
             "islands": [self._told_unit(unit) for unit in sorted(units)],
             "confirmations": [self._told_confirmation(each) for each in self._confirmations if "n" in each.judgement],
             "limit": self._limit,
+            "objective": self._wanted["objective"],
+            "device": self._wanted["device"],
             "verdict": verdict,
+            "best": self._told_best(units),
             "trials_left": budget.left,
         }
-        values = {**result.values, "scheme": self._step.parameters["scheme"], "search": told}
+        values = {**result.values, **self._given.told, "scheme": self._step.parameters["scheme"], "search": told}
         return Driven(files=dict(chosen.trial.outputs), values=values)
 
     def _winner(self, budget: Budget) -> tuple[Units, str]:
-        """Return the confirmed artifact; else the best that was found, with the verdict that it has."""
-        for each in self._confirmations:
-            if each.ends_the_search:
-                return each.units, str(each.judgement["verdict"])
+        """Return the confirmed artifact; else the best that was found, with the verdict that it has.
+
+        What was confirmed last has the highest SQNR of those: by their losses, nothing may be chosen.
+        """
         if self._confirmations:
-            last = min(self._confirmations, key=lambda each: each.judgement["loss_high"])
+            last = self._confirmations[-1]
             return last.units, str(last.judgement["verdict"])
         sound = [units for units, tried in self._tried.items() if tried.error is None]
         return max(sound, key=lambda units: (self._tried[units].sqnr_db, -self._cost(units))), "fail"
 
     def _told_rows(self, chosen: auto.Tried) -> list[dict[str, Any]]:
-        rows = [auto.row(tried, chosen) for tried, _ in self._rows]
-        points = [
-            (float(row["size_bytes"] or math.inf), tried.sqnr_db)
-            for row, (tried, _) in zip(rows, self._rows, strict=True)
-        ]
+        rows = [self._told_row(tried, units, chosen) for tried, units in self._rows]
+        sizes = [math.inf if row["size_bytes"] is None else float(row["size_bytes"]) for row in rows]
+        points = [(size, tried.sqnr_db) for size, (tried, _) in zip(sizes, self._rows, strict=True)]
         return [
-            {
-                **row,
-                "loss": _loss(tried.selection),
-                "kept": [self._units[u].tensor for u in sorted(units)],
-                "front": front,
-            }
-            for row, (tried, units), front in zip(rows, self._rows, pareto(points), strict=True)
+            {**row, "front": front and row["error"] is None} for row, front in zip(rows, pareto(points), strict=True)
         ]
+
+    def _told_row(self, tried: auto.Tried, units: Units, chosen: auto.Tried) -> dict[str, Any]:
+        latency = self._latencies.get(units) if self._tried.get(units) is tried else None
+        return {
+            **auto.row(tried, chosen),
+            "loss": _loss(tried.selection),
+            "kept": [self._units[unit].tensor for unit in sorted(units)],
+            "latency_ms": None if latency is None else latency.p50_ms,
+            "latency_ratio": None if latency is None else latency.ratio,
+        }
+
+    def _told_best(self, units: Units) -> dict[str, Any]:
+        """Return what the artifact that was taken loses, and on which samples that was found."""
+        tried = self._tried[units]
+        found = next((each.judgement for each in self._confirmations if each.units == units), None)
+        about = {"label": tried.candidate.label, "sqnr_db": auto.row(tried)["sqnr_db"]}
+        if found is not None and "n" in found:
+            return {**about, "samples": "evaluation", **{key: found[key] for key in _LOSS_KEYS}}
+        row = auto.row(tried)
+        selection = {"loss": _loss(tried.selection), "loss_low": None, "loss_high": None, "n": row["n"]}
+        return {**about, "samples": "selection", **selection}
 
     def _told_unit(self, unit: int) -> dict[str, Any]:
         found = self._units[unit]

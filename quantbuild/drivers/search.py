@@ -92,6 +92,17 @@ def prefix(length: int) -> Units:
     return frozenset(range(length))
 
 
+def ranks(units: Units) -> str:
+    """Return units by their ranks, from 1, in words short enough for a name: ``1-3+6``."""
+    runs: list[list[int]] = []
+    for unit in sorted(units):
+        if runs and unit == runs[-1][-1] + 1:
+            runs[-1].append(unit)
+        else:
+            runs.append([unit])
+    return "+".join(f"{run[0] + 1}" if len(run) == 1 else f"{run[0] + 1}-{run[-1] + 1}" for run in runs)
+
+
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Return which (cost, SQNR) points are on the front: no other is as cheap and as good, and better in one."""
     return [

@@ -14,10 +14,11 @@ import msgspec
 from quantbuild.digests import sha256_of_bytes
 from quantbuild.drivers.driven import Make, made
 from quantbuild.step import Input, Step
-from quantbuild.steps import calibrate_step, evaluate_step, quantize_step
+from quantbuild.steps import benchmark_step, calibrate_step, evaluate_step, quantize_step
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 FLOAT32 = "float32"
+JUDGE_TOOLS = ("numpy", "scipy")
 
 
 class Trials:
@@ -34,8 +35,11 @@ class Trials:
 
     # What artifacts are made from ----------------------------------------------------------------------------------
 
-    def equalized(self) -> dict[str, Input]:
-        """Return the equalized float model with statistics of its own, as inputs of a quantize step."""
+    def equalized(self) -> tuple[dict[str, Input], int]:
+        """Return the equalized float model with statistics of its own, as inputs of a quantize step.
+
+        And how many groups of channels were scaled: without one, it is the float model as it was.
+        """
         folder = self._folder("equalized")
         equalize = Step(
             id=f"equalize:{self._model}",
@@ -45,7 +49,9 @@ class Trials:
             outputs={"model": f"{folder}/model.tflite", "report": f"{folder}/equalization.json"},
             tools=("ai-edge-litert", "flatbuffers", "numpy"),
         )
-        made(self._make([equalize])[0])
+        groups = int(made(self._make([equalize])[0]).values["groups"])
+        if not groups:
+            return {role: self._step.inputs[role] for role in ("model", "statistics")}, 0
         model = Input(path=equalize.outputs["model"], step=equalize.id)
         calibrate = calibrate_step(
             f"calibrate:{self._model}/equalized",
@@ -55,7 +61,7 @@ class Trials:
             output=f"{folder}/statistics.npz",
         )
         made(self._make([calibrate])[0])
-        return {"model": model, "statistics": Input(path=calibrate.outputs["statistics"], step=calibrate.id)}
+        return {"model": model, "statistics": Input(path=calibrate.outputs["statistics"], step=calibrate.id)}, groups
 
     def histograms(self, inputs: Mapping[str, Input], label: str) -> Input:
         """Return the histograms of the activations of ``inputs["model"]`` within the ranges of its statistics."""
@@ -88,7 +94,7 @@ class Trials:
             "options": options,
             "inputs": {role: given.path for role, given in inputs.items()},
         }
-        name = f"{scheme}-{label}-{sha256_of_bytes(_encoder.encode(identity))[:8]}"
+        name = f"{scheme}-{label}-{_digest(identity)}"
         folder = self._folder(name)
         return quantize_step(
             f"trial:{self._model}/{name}",
@@ -121,15 +127,29 @@ class Trials:
         )
 
     def judgement(self, evaluate: Step, limit: float, confidence: float) -> Step:
-        """Return the step that judges a confirmation's loss against `limit`."""
+        """Return the step that judges a confirmation's loss against `limit`; variants differ in both."""
         folder = evaluate.outputs["evaluation"].rpartition("/")[0]
+        parameters = {"limit": limit, "confidence": confidence}
+        digest = _digest(parameters)
         return Step(
-            id=evaluate.id.replace("confirm:", "judge:", 1),
+            id=f"{evaluate.id.replace('confirm:', 'judge:', 1)}-{digest}",
             action="judge",
-            parameters={"limit": limit, "confidence": confidence},
+            parameters=parameters,
             inputs={role: Input(path=path, step=evaluate.id) for role, path in evaluate.outputs.items()},
-            outputs={"judgement": f"{folder}/judgement.json"},
-            tools=("numpy", "scipy"),
+            outputs={"judgement": f"{folder}/judgement-{digest}.json"},
+            tools=JUDGE_TOOLS,
+        )
+
+    def benchmark(self, trial: Step) -> Step:
+        """Return the step that measures a trial's artifact beside float32 on the device of choice."""
+        device = self._step.parameters["device"]
+        return benchmark_step(
+            f"measure:{self._model}/{trial.id.rpartition('/')[2]}@{device['name']}",
+            runner=device["runner"],
+            options=device["options"],
+            inputs={"model": artifact_of(trial), "reference": self._step.inputs["model"]},
+            folder=trial.outputs["model"].rpartition("/")[0],
+            device=device["name"],
         )
 
     def ranking(self, inputs: Mapping[str, Input], options: Mapping[str, Any], label: str) -> Step:
@@ -173,3 +193,8 @@ class Trials:
 def artifact_of(trial: Step) -> Input:
     """Return a trial's artifact as the input of another step."""
     return Input(path=trial.outputs["model"], step=trial.id)
+
+
+def _digest(identity: Mapping[str, Any]) -> str:
+    """Return a few letters that tell steps apart where words would be too many."""
+    return sha256_of_bytes(_encoder.encode(identity))[:8]

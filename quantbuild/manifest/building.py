@@ -15,11 +15,15 @@ from quantbuild.manifest.checks import (
     Context,
     Known,
     check_calibration,
+    check_choice,
     check_dataset_files,
     check_gate,
     check_model,
     check_names,
+    check_search,
+    check_sensitivity,
 )
+from quantbuild.manifest.class_names import check_class_names
 from quantbuild.manifest.definitions import Dataset, Device, Gate, Model, Settings, Variant, written_keys
 from quantbuild.manifest.locate import KeyPath
 from quantbuild.manifest.problems import key_text, kind_of, nearest, quoted, unknown, unknown_key
@@ -57,8 +61,13 @@ def build(tables: Table, context: Context) -> Built:
         if key not in SECTIONS:
             context.add((key,), unknown_key(key, ("schema", *SECTIONS)))
     devices = {name: _device(name, table, context) for name, table in _named(tables, ("device",), context).items()}
-    datasets = {name: _dataset(name, table, context) for name, table in _named(tables, ("dataset",), context).items()}
-    known = Known(datasets={name: options for name, (_, options) in datasets.items()}, devices=devices)
+    dataset_tables = _named(tables, ("dataset",), context)
+    datasets = {name: _dataset(name, table, context) for name, table in dataset_tables.items()}
+    known = Known(
+        datasets={name: options for name, (_, options) in datasets.items()},
+        devices=devices,
+        loaders={name: table.get("loader") for name, table in dataset_tables.items()},
+    )
     models = {name: _model(name, table, known, context) for name, table in _named(tables, ("model",), context).items()}
     settings = Settings()
     if _is_table(tables.get("workspace", {}), ("workspace",), context):
@@ -87,6 +96,7 @@ def _device(name: str, table: Table, context: Context) -> Device | None:
 def _model(name: str, table: Table, known: Known, context: Context) -> Model | None:
     path: KeyPath = ("model", name)
     check_model(table, path, known, context)
+    check_class_names(table, path, known, context)
     gate = _gate(table.get("gate", {}), (*path, "gate"), table, known, context)
     variants = {
         variant: _variant(variant, inner, table, gate, (path, known, context))
@@ -111,6 +121,10 @@ def _variant(
     readable = options or _readable_options(table, kind)
     if readable is not None:
         check_calibration(table["scheme"], readable, path, model, context)
+        check_sensitivity(table, readable, path, context)
+        if hasattr(readable, "search"):
+            check_search(table.get("search"), (*path, "search"), model, context)
+        check_choice(table["scheme"], readable, path, model, known=known, context=context)
     return _own(table, Variant, path, {"options": options, "gate": gate}, context)
 
 

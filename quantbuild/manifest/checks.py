@@ -46,6 +46,8 @@ class Known(msgspec.Struct, kw_only=True):
     datasets: Mapping[str, msgspec.Struct | None]
     """The loader's `Options` by name; None where they have problems."""
     devices: Collection[str]
+    loaders: Mapping[str, object] = {}
+    """Of each dataset, as written."""
 
 
 def check_names(names: Iterable[str], section: KeyPath, context: Context) -> None:
@@ -159,6 +161,17 @@ def check_gate(gate: Any, path: KeyPath, model: Mapping[str, Any], known: Known,
             _check_gate_device(device, (*path, key, device), model, known, context)
 
 
+def check_search(search: Any, path: KeyPath, model: Mapping[str, Any], context: Context) -> None:
+    """A search that has a loss to keep to has one that the model's metric can give."""
+    limit = search.get("max_accuracy_loss") if isinstance(search, dict) else None
+    if limit is None:
+        return
+    place, metric = (*path, "max_accuracy_loss"), model.get("metric")
+    if metric == "sqnr":
+        context.add(place, 'sqnr has no loss against float32; use another metric, or scheme = "int8"')
+    _check_loss(limit, place, metric, context)
+
+
 def _check_loss(limit: Any, path: KeyPath, metric: Any, context: Context) -> None:
     """A loss of a share is a share: whoever writes 1 or 2 means points, and would get a limit that nothing breaks.
 
@@ -194,6 +207,26 @@ def check_calibration(
     if "source" in needs and module is not None and not hasattr(module, "prepare"):
         text = f'the plain converter cannot start from source = {quoted(source)}; use engine = "quantbuild"'
         context.add((*path, "engine"), text)
+
+
+def check_sensitivity(table: Mapping[str, Any], options: msgspec.Struct, path: KeyPath, context: Context) -> None:
+    """Only a scheme that rounds activations has noise to take apart."""
+    needs = context.plugins.schemes[table["scheme"]].needs(options)
+    if table.get("sensitivity", False) is not False and needs.isdisjoint({"statistics", "samples"}):
+        text = (
+            f"{quoted(table['scheme'])} leaves activations in float, which has no noise to take apart; remove the key"
+        )
+        context.add((*path, "sensitivity"), text)
+
+
+def check_choice(
+    scheme: str, options: msgspec.Struct, path: KeyPath, model: Mapping[str, Any], *, known: Known, context: Context
+) -> None:
+    """What a scheme chooses by can be measured: a latency is one on a device of the model's."""
+    module = context.plugins.schemes[scheme]
+    device = module.device(options) if hasattr(module, "device") else None
+    if device is not None:
+        _check_gate_device(device, (*path, *module.DEVICE_KEY), model, known, context)
 
 
 def _check_gate_device(device: str, path: KeyPath, model: Mapping[str, Any], known: Known, context: Context) -> None:

@@ -27,6 +27,9 @@ LABEL_METRICS = frozenset({"top1", "top5", "mae", "mse"})
 """Metrics that compare with a label of the evaluation set."""
 METRIC_PATTERN = rf"^({'|'.join(METRICS)}|[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)$"
 
+SENSITIVITY_SAMPLES = 4
+"""Behind `sensitivity = true`: where noise comes from differs between samples by far less than between layers."""
+
 Text = Annotated[str, Meta(min_length=1)]
 RelativePath = Annotated[
     Text,
@@ -130,9 +133,20 @@ class Variant(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scheme: Annotated[Text, Meta(description="How it is quantized: one module in quantbuild/schemes/.")]
     options: Any
     """The scheme's own `Options`, defaults filled in."""
+    sensitivity: Annotated[
+        bool | Annotated[int, Meta(ge=1)],
+        Meta(
+            description="Whether the report tells where its noise comes from; a number: on how many selection samples."
+        ),
+    ] = False
     gate: Annotated[
         Gate, Meta(description="Limits of this variant; key by key over the model's.", extra={"words": "a table"})
     ] = Gate()
+
+    @property
+    def sensitivity_samples(self) -> int:
+        """On how many samples its noise is taken apart at most; 0 where that is not asked for."""
+        return SENSITIVITY_SAMPLES if self.sensitivity is True else int(self.sensitivity)
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

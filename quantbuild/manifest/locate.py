@@ -30,6 +30,8 @@ class Position(NamedTuple):
     line: int
     explicit: bool
     """False for a table that only exists as a prefix of another key."""
+    column: int = 1
+    """In characters, from 1."""
 
 
 def locate(text: str) -> dict[KeyPath, Position]:
@@ -61,32 +63,32 @@ class _Scanner:
 
     def _header(self) -> KeyPath:
         is_array = self._text.startswith("[[", self._at)
-        line = self._line_here()
+        place = self._here()
         self._at += 1 + is_array
         *parents, last = self._dotted_key()
         self._at += 1 + is_array
         path: KeyPath = ()
         for part in parents:
             path = self._last_element((*path, part))
-            self._note(path, line, explicit=False)
+            self._note(path, place, explicit=False)
         path = (*path, last)
         if is_array:
-            self._note(path, line, explicit=True)
+            self._note(path, place, explicit=True)
             self._array_sizes[path] = self._array_sizes.get(path, 0) + 1
             path = self._last_element(path)
-        self._note(path, line, explicit=True)
+        self._note(path, place, explicit=True)
         return path
 
     def _last_element(self, path: KeyPath) -> KeyPath:
         return (*path, self._array_sizes[path] - 1) if path in self._array_sizes else path
 
     def _pair(self, table: KeyPath) -> None:
-        line = self._line_here()
+        place = self._here()
         path = table
         for part in self._dotted_key():
             path = (*path, part)
-            self._note(path, line, explicit=False)
-        self._note(path, line, explicit=True)
+            self._note(path, place, explicit=False)
+        self._note(path, place, explicit=True)
         self._at += 1  # "="
         self._skip(_BLANK)
         self._value(path)
@@ -103,7 +105,7 @@ class _Scanner:
     def _array(self, path: KeyPath) -> None:
         index = 0
         while self._next_item("]"):
-            self._note((*path, index), self._line_here(), explicit=True)
+            self._note((*path, index), self._here(), explicit=True)
             self._value((*path, index))
             index += 1
 
@@ -135,21 +137,23 @@ class _Scanner:
                 return parts
             self._at += 1
 
-    def _note(self, path: KeyPath, line: int, *, explicit: bool) -> None:
+    def _note(self, path: KeyPath, place: tuple[int, int], *, explicit: bool) -> None:
         known = self._positions.get(path)
         if known is None or (explicit and not known.explicit):
-            self._positions[path] = Position(line, explicit)
+            line, column = place
+            self._positions[path] = Position(line, explicit, column)
 
     def _skip(self, pattern: re.Pattern[str]) -> None:
         found = pattern.match(self._text, self._at)
         if found is None:
-            raise ValueError(f"line {self._line_here()}: not the TOML that was parsed")
+            raise ValueError(f"line {self._here()[0]}: not the TOML that was parsed")
         self._at = found.end()
 
-    def _line_here(self) -> int:
+    def _here(self) -> tuple[int, int]:
+        """Return line and column."""
         self._line += self._text.count("\n", self._counted_to, self._at)
         self._counted_to = self._at
-        return self._line
+        return self._line, self._at - self._text.rfind("\n", 0, self._at)
 
 
 def _key_text(written: str) -> str:

@@ -40,7 +40,8 @@ def json_schema(plugins: Plugins | None = None) -> Schema:
     _plugged("device", Device, "runner", found.runners, definitions)
     _plugged("variant", Variant, "scheme", found.schemes, definitions)
     model = _table(Model, definitions)
-    model["properties"]["source"] = {**model["properties"]["source"], "enum": sorted(found.sources)}
+    source = {"description": model["properties"]["source"]["description"], "enum": sorted(found.sources)}
+    model["properties"]["source"] = source
     model["properties"]["variant"] = _by_name("variant", "The variants, by name.")
     definitions["model"] = model
     schema = {
@@ -81,23 +82,53 @@ def _plugged(
     plugins: Mapping[str, ModuleType],
     definitions: dict[str, Schema],
 ) -> None:
-    """Add one definition for each plug-in, and one that is any of them."""
+    """Add one definition for each plug-in, and one that checks by that which the table names.
+
+    No anyOf: a validator then says of a table only that it is none of them. Own keys are checked once, by the
+    definition of all; a plug-in's by its own, which knows the own ones by name, since it allows no other key.
+    """
     own = _table(definition, definitions)
+    named = {key: {"description": schema["description"]} for key, schema in own["properties"].items()}
+    told: dict[str, dict[str, str]] = {}
     for plugin in sorted(plugins):
         options = _table(plugins[plugin].Options, definitions, prefix=f"{name}.{plugin}.")
         definitions[f"{name}.{plugin}"] = {
-            **own,
             "title": f"{name} with {selector} = {plugin}",
             "description": options.get("description", own["description"]),
-            "properties": {
-                **own["properties"],
-                selector: {**own["properties"][selector], "const": plugin},
-                **options["properties"],
-            },
-            "required": [*own["required"], *options["required"]],
+            "type": "object",
+            "properties": {**named, **options["properties"]},
+            "required": options["required"],
+            "additionalProperties": False,
         }
-    # An empty anyOf is no schema; false is what it would mean.
-    definitions[name] = {"anyOf": [{"$ref": f"#/$defs/{name}.{plugin}"} for plugin in sorted(plugins)] or [False]}
+        for key, schema in options["properties"].items():
+            told.setdefault(key, {})[plugin] = schema.get("description", "")
+    chosen = {"description": own["properties"][selector]["description"], "enum": sorted(plugins)}
+    definitions[name] = {
+        "title": name,
+        "description": own["description"],
+        "type": "object",
+        # Editors complete keys from here; what they must be is said below.
+        "properties": {**_completions(told), **own["properties"], selector: chosen},
+        "required": own["required"],
+        "allOf": [_if_named(name, selector, plugin) for plugin in sorted(plugins)],
+    }
+    if not plugins:
+        definitions[name] = {"not": {}}
+
+
+def _if_named(name: str, selector: str, plugin: str) -> Schema:
+    named = {"type": "object", "properties": {selector: {"const": plugin}}, "required": [selector]}
+    return {"if": named, "then": {"$ref": f"#/$defs/{name}.{plugin}"}}
+
+
+def _completions(told: Mapping[str, Mapping[str, str]]) -> dict[str, Schema]:
+    """Return a plug-in's keys with their meaning alone; where plug-ins differ in it, with each one's."""
+    completions = {}
+    for key, by_plugin in told.items():
+        meanings = set(by_plugin.values())
+        each = " ".join(f"{plugin}: {text}" for plugin, text in by_plugin.items() if text)
+        completions[key] = {"description": meanings.pop() if len(meanings) == 1 else each}
+    return completions
 
 
 def _table(definition: type[Struct], definitions: dict[str, Schema], prefix: str = "") -> Schema:
@@ -133,4 +164,43 @@ def _without_null(schema: Any) -> Any:
     options = [option for option in kept.pop("anyOf", ()) if option != {"type": "null"}]
     if len(options) == 1:
         return {**options[0], **kept}
-    return {**kept, "anyOf": options} if options else kept
+    return {**kept, **_by_type(options)} if options else kept
+
+
+def _by_type(options: list[Schema]) -> Schema:
+    """Return what is any of `options`: by the type of the value, where each takes another one.
+
+    Of anyOf a validator says that none of them fits, and not what is wrong.
+    """
+    options = [_by_tag(option) if "discriminator" in option else option for option in options]
+    types = [_type(option) for option in options]
+    if None in types or len(set(types)) < len(types) or {"integer", "number"} <= set(types):
+        return {"anyOf": options}
+    checks = [
+        {"if": {"type": kind}, "then": option}
+        for kind, option in zip(types, options, strict=True)
+        if option != {"type": kind}
+    ]
+    return {"type": types, "allOf": checks}
+
+
+def _by_tag(union: Schema) -> Schema:
+    """Return what is any table of `union`: by the value of the key that tells which."""
+    key, places = union["discriminator"]["propertyName"], union["discriminator"]["mapping"]
+    named = {name: {"properties": {key: {"const": name}}, "required": [key]} for name in places}
+    return {
+        "type": "object",
+        "properties": {key: {"enum": sorted(places)}},
+        "required": [key],
+        "allOf": [{"if": named[name], "then": {"$ref": place}} for name, place in places.items()],
+    }
+
+
+def _type(option: Schema) -> str | None:
+    """Return the one JSON type that a schema takes, None where that is not plain to see."""
+    if "$ref" in option:
+        return "object"  # a table
+    if all(isinstance(value, str) for value in option.get("enum", [None])):
+        return "string"
+    found = option.get("type")
+    return found if isinstance(found, str) else None

@@ -2,7 +2,7 @@
 
 One op in float between int8 neighbours reads rounded values and has its result rounded again: only its weights gain.
 An activation stays exact when the op that makes it and the ops that read it leave int8 together: an island. An op that
-only moves values (a reshape, a split, a pooling of maxima) hands rounded values on as they are, so an island reaches
+only moves values (a reshape, a split, a pooling) hands rounded values on as they are, so an island reaches
 through it, up to what computed the values and down to what computes on them.
 """
 

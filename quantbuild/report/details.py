@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from quantbuild import units
-from quantbuild.report import contents, search, wording
+from quantbuild.report import contents, search, sensitivity, wording
 from quantbuild.report.search import Search
+from quantbuild.report.sensitivity import Sensitivity
 from quantbuild.report.wording import Mark
 
 Json = Mapping[str, Any]
@@ -22,6 +23,7 @@ _OUTCOMES = {
     "done": Mark(sign="✓", word="done", kind="pass"),
     "failed": Mark(sign="✗", word="failed", kind="fail"),
     "blocked": Mark(sign="–", word="blocked", kind="undecided"),
+    "not_measured": wording.NOT_MEASURED,
 }
 
 
@@ -39,6 +41,7 @@ class Detail:
     float_ops: tuple[str, ...]
     float_ops_text: str
     search: Search | None
+    sensitivity: Sensitivity | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,7 @@ def detail(model: Json, variant: Json) -> Detail:
         float_ops=tuple(_float_op(op) for op in listed),
         float_ops_text=_float_ops_text(variant, float_ops),
         search=search.view(model["metric"], variant["search"]),
+        sensitivity=sensitivity.view(variant.get("sensitivity")),
     )
 
 
@@ -200,8 +204,8 @@ def _flat(result: Json) -> dict[str, str]:
 
 
 def steps(found: list[Json]) -> tuple[Step, ...]:
-    """Return the steps, what failed or was blocked first."""
-    order = {"failed": 0, "blocked": 1, "done": 2}
+    """Return the steps, what failed, was blocked or not measured first."""
+    order = {"failed": 0, "blocked": 1, "not_measured": 2, "done": 3}
     return tuple(
         Step(
             id=step["id"],
@@ -216,7 +220,11 @@ def steps(found: list[Json]) -> tuple[Step, ...]:
 def steps_summary(found: list[Json]) -> str:
     """Return how many steps came to what."""
     outcomes = [step["outcome"] for step in found]
-    parts = [f"{units.count(outcomes.count(word))} {word}" for word in ("failed", "blocked") if word in outcomes]
+    parts = [
+        f"{units.count(outcomes.count(outcome))} {outcome.replace('_', ' ')}"
+        for outcome in ("failed", "blocked", "not_measured")
+        if outcome in outcomes
+    ]
     return ", ".join([units.counted(len(found), "step"), *parts])
 
 

@@ -35,8 +35,8 @@ def build(parameters: Json, results: Mapping[str, Json]) -> Json:
     """Return report.json.
 
     `parameters` are the report step's; `results` are the contents of its JSON inputs by role:
-    ``MODEL/VARIANT:description``, ``MODEL/VARIANT:evaluation``, ``MODEL/VARIANT@DEVICE:result`` and
-    ``check``, each absent where its step was not done.
+    ``MODEL/VARIANT:description``, ``MODEL/VARIANT:evaluation``, ``MODEL/VARIANT:sensitivity``,
+    ``MODEL/VARIANT@DEVICE:result`` and ``check``, each absent where its step was not done.
     """
     check = results.get("check", {})
     outcomes = {step["id"]: step for step in parameters["steps"]}
@@ -96,6 +96,7 @@ def _variant(
         "artifact": _artifact(variant, values, results.get(f"{role}:description"), float32_size),
         "accuracy": _accuracy(judged.get("accuracy"), results.get(f"{role}:evaluation")),
         "search": values.get("search"),
+        "sensitivity": _sensitivity(variant, results.get(f"{role}:sensitivity")),
         "devices": {
             device["name"]: _device(f"{role}@{device['name']}", results, outcomes) for device in model["devices"]
         },
@@ -126,6 +127,10 @@ def _accuracy(judged: Json | None, evaluation: Json | None) -> Json | None:
         return None
     found = {key: judged.get(key) for key in ACCURACY_KEYS}
     return {"slices": [], **judged, **found, **{key: (evaluation or {}).get(key) for key in EVALUATION_KEYS}}
+
+
+def _sensitivity(variant: Json, found: Json | None) -> Json | None:
+    return None if found is None else {**found, "node_data": variant.get("node_data", {})}
 
 
 def _device(role: str, results: Mapping[str, Json], outcomes: Mapping[str, Json]) -> Json:

@@ -154,6 +154,79 @@ class Search(msgspec.Struct, kw_only=True):
     confirmations: Any
 
 
+class OutputNoise(msgspec.Struct, kw_only=True):
+    """An output's signal-to-noise ratio on the selection samples; null where it is float32's.
+
+    `before` is the op at the end that it is measured before, SOFTMAX or LOGISTIC, whose saturation would hide noise.
+    """
+
+    name: str
+    before: str | None
+    sqnr_db: float | None
+
+
+class TensorNoise(msgspec.Struct, kw_only=True):
+    """The noise that has gathered in a tensor. `name` is float32's, `tensor` the artifact's, `step` null for floats."""
+
+    name: str
+    tensor: str
+    dtype: str
+    step: float | None
+    rms: float
+    error_rms: float
+    sqnr_db: float | None
+
+
+class OpNoise(msgspec.Struct, kw_only=True):
+    """What one op of the artifact (its place there is `index`) adds itself, and what that alone does to the outputs.
+
+    `own_rms` and `own_sqnr_db` are of its result; `noise` is relative to the outputs' power, `share` of what all ops
+    cause. All are null for an op that computes on floats; decibels also where nothing is added.
+    """
+
+    op: str
+    name: str
+    layer: str
+    index: int | None
+    dtype: str
+    own_rms: float | None
+    own_sqnr_db: float | None
+    noise: float | None
+    share: float | None
+
+
+class UnmatchedOp(msgspec.Struct, kw_only=True):
+    """An op of the artifact that stands for no one op of float32; what it adds is counted with the next that does."""
+
+    op: str
+    name: str
+
+
+class NodeData(msgspec.Struct, kw_only=True):
+    """Files for Model Explorer, relative to the workspace root: each tensor's SQNR, each op's share."""
+
+    sqnr_db: str
+    noise: str
+
+
+class Sensitivity(msgspec.Struct, kw_only=True):
+    """Where a variant's noise comes from. `noise` is of its outputs, `noise_sum` what the ops cause one by one.
+
+    Both are powers relative to float32's, at the output where they are most. `tensors` begin with the lowest SQNR,
+    `ops` with the highest noise.
+    """
+
+    samples: int
+    noise: float
+    noise_sum: float
+    outputs: list[OutputNoise]
+    tensors: list[TensorNoise]
+    ops: list[OpNoise]
+    unmatched_tensors: list[str]
+    unmatched_ops: list[UnmatchedOp]
+    node_data: NodeData
+
+
 class Latency(msgspec.Struct, kw_only=True):
     """Of one inference, in milliseconds; null where a tool does not give it."""
 
@@ -195,6 +268,8 @@ class Variant(msgspec.Struct, kw_only=True):
     artifact: Artifact | None
     accuracy: Accuracy | None
     search: Search | None
+    sensitivity: Sensitivity | None
+    """Null unless the manifest asks for it."""
     devices: dict[str, Device]
     gates: list[Gate]
     verdict: Verdict
@@ -248,7 +323,7 @@ class ReportedStep(msgspec.Struct, kw_only=True):
     """What became of a step, and why it last ran."""
 
     id: str
-    outcome: Literal["done", "failed", "blocked"]
+    outcome: Literal["done", "failed", "blocked", "not_measured"]
     reason: str | None
     message: str | None
 

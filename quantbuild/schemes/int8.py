@@ -13,7 +13,7 @@ from quantbuild.step import Job
 from quantbuild.tflite import range_options
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from quantbuild.tflite.graph import ModelT
     from quantbuild.tflite.kept import Kept
@@ -110,8 +110,7 @@ def _by_ranges(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
     clipping = ranges.clipping(statistics, chosen)
     keeping = kept.choose(model, options.keep_float, options.keep_int16)
     corrected = _correct(model, statistics, keeping, options) if options.bias_correction else None
-    run = _by_litert_quantizer if keeping.int16 else _by_mlir_quantize
-    data, done = run(model, chosen, keeping, options)
+    data, done = quantizer(keeping)(model, chosen, keeping, options)
     return data, {
         "ranges": range_options.words(method),
         "ranged_tensors": len(chosen),
@@ -122,11 +121,20 @@ def _by_ranges(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
     }
 
 
+def quantizer(keeping: Kept) -> Callable[[ModelT, Ranges, Kept, Options], tuple[bytes, dict[str, Any]]]:
+    """Return what can keep these nodes from int8.
+
+    Nothing that is denied keeps TRANSPOSE_CONV from TensorFlow: it joins the op's name with that of its weights.
+    """
+    beyond_tensorflow = keeping.int16 or any(node.op == "TRANSPOSE_CONV" for node in keeping.float32)
+    return _by_litert_quantizer if beyond_tensorflow else _by_mlir_quantize
+
+
 def _correct(model: ModelT, statistics: Statistics, keeping: Kept, options: Options) -> dict[str, Any]:
     """Correct the biases of `model`, which is changed, and return what was done."""
     from quantbuild.tflite import bias_correction
 
-    skip = frozenset(node.name for node in keeping.float32)
+    skip = frozenset(node.index for node in keeping.float32)
     per_channel = not options.per_tensor_weights
     found = bias_correction.corrections(model, statistics, skip=skip, per_channel=per_channel)
     return bias_correction.apply(model, found)
@@ -165,7 +173,7 @@ def _by_mlir_quantize(model: ModelT, chosen: Ranges, keeping: Kept, options: Opt
 def _by_litert_quantizer(
     model: ModelT, chosen: Ranges, keeping: Kept, options: Options
 ) -> tuple[bytes, dict[str, Any]]:
-    """Quantize with litert-quantizer, which can give single ops 16-bit activations."""
+    """Quantize with litert-quantizer, which goes by op whatever its kind, and knows 16-bit activations."""
     from quantbuild.tflite import graph, kept, static_integer
 
     precision = static_integer.Precision(

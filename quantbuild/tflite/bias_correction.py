@@ -39,17 +39,17 @@ class Correction:
 
 
 def corrections(
-    model: graph.ModelT, statistics: Statistics, *, skip: AbstractSet[str] = frozenset(), per_channel: bool = True
+    model: graph.ModelT, statistics: Statistics, *, skip: AbstractSet[int] = frozenset(), per_channel: bool = True
 ) -> list[Correction]:
     """Return the correction of every layer of `model`, a float model that `statistics` were measured on.
 
-    `skip` names, by their output, the layers that stay float. `per_channel` says whether weights get a
-    scale for each output channel or one for all. Raises StepError for statistics without means or of
-    another model.
+    `skip` are the ops that stay float, by their place: names need not be unique. `per_channel` says whether
+    weights get a scale for each output channel or one for all. Raises StepError for statistics without means
+    or of another model.
     """
     found = []
     for layer in layers.find(model):
-        if layer.name not in skip:
+        if layer.operator not in skip:
             weights = layers.weights(model, layer)
             met = np.broadcast_to(_means(model, statistics, layer, weights.shape), weights.shape)
             shift = _lost(weights, met, layer.output_axis, per_channel)

@@ -7,6 +7,7 @@ depends on the samples' order.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from quantbuild.errors import StepError
-from quantbuild.tflite import borders, graph, weights
+from quantbuild.tflite import borders, graph, layers, weights
 from quantbuild.tflite.ranges import Ranges
 
 Bits = Literal[8, 16]
@@ -27,6 +28,11 @@ _BORDERS = r"^s0t\d"
 """Its inputs and outputs: the same names, in words of its own, since rules of equal expressions replace each other."""
 _NUMBERS = frozenset({"FLOAT32", "INT8", "UINT8", "INT16"})
 _CASTS = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST"})
+_POWER_TOLERANCE = 1.2e-3
+"""Of a scale's binary logarithm; the kernels' own is 1e-3."""
+_OFF_POWER = 2e-3
+_BROADCASTING = frozenset({"MAXIMUM", "MINIMUM", "SELECT_V2"})
+"""Ops of one scale whose operands may have fewer axes than their result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,9 @@ def quantize(data: bytes, ranges: Ranges, precision: Precision) -> Quantized:
     Weights have 8 bits, one scale a channel unless told otherwise. Raises StepError where litert-quantizer fails.
     """
     model = graph.read(data)
+    if precision.bits == 16 or precision.int16:
+        ranges = {tensor: _off_powers_of_two(*bounds) for tensor, bounds in ranges.items()}
+    _raise_ranks(model)
     names = _rename(model)
     written = {_first_output(graph.main(model), operator): i for i, operator in enumerate(graph.main(model).operators)}
     outputs = borders.take_off(model)
@@ -66,6 +75,37 @@ def quantize(data: bytes, ranges: Ranges, precision: Precision) -> Quantized:
     _name_again(quantized, names)
     _check(quantized)
     return Quantized(model=quantized, operators={node: op for node, op in became.items() if node is not None})
+
+
+def _off_powers_of_two(low: float, high: float) -> tuple[float, float]:
+    """Return a range a little wider where its 16-bit scale is a power of two to a kernel.
+
+    Where those of both operands and the result are, ADD and SUB shift by whole bits, and refuse to run unless one
+    operand has the result's scale: so does the sum of two tensors between −1 and 1. Source: CheckedLog2 in
+    ``tensorflow/lite/kernels/internal/quantization_util.cc``, and ``kernels/add.cc``.
+    """
+    largest = max(-low, high)
+    if largest <= 0:
+        return low, high
+    exponent = math.log2(largest / np.iinfo(np.int16).max)
+    wider = 1 + _OFF_POWER if abs(exponent - round(exponent)) < _POWER_TOLERANCE else 1.0
+    return low * wider, high * wider
+
+
+def _raise_ranks(model: graph.ModelT) -> None:
+    """Give constants that share their op's scale as many axes as its result has, ones before their own.
+
+    litert-quantizer 0.11 refuses others: "Ranks of scales (5) and zps (5) must be the same as the tensor rank (1)".
+    """
+    main = graph.main(model)
+    for number, (operator, op) in enumerate(zip(main.operators, graph.op_names(model), strict=True)):
+        for place, tensor in enumerate(graph.indices(operator.inputs) if op in _BROADCASTING else ()):
+            value, rank = (
+                graph.constant(model, main.tensors[tensor]),
+                len(graph.shape(main.tensors[operator.outputs[0]])),
+            )
+            if value is not None and value.dtype == np.float32 and value.ndim < rank:
+                layers.set_constant(model, number, place, value.reshape((1,) * (rank - value.ndim) + value.shape))
 
 
 def _first_output(part: graph.SubGraphT, operator: graph.OperatorT) -> str:

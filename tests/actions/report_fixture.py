@@ -104,6 +104,7 @@ def parameters() -> Json:
         variant("clipped", "int8", 258_900, ranges="percentile"),
         variant("broken", "int16x8", None, BROKEN),
     ]
+    variants[3]["node_data"] = {"sqnr_db": "build/digits/int8/sqnr.json", "noise": "build/digits/int8/noise.json"}
     variants[3]["values"] = {
         "scheme": "int8",
         "ranges": "sample_mean",
@@ -210,6 +211,27 @@ def evaluation(flipped: list[int]) -> Json:
     return {**figures, "outputs": [output]}
 
 
+def sensitivity() -> Json:
+    """What the step of that name found; the last op computes on floats."""
+    op = {"op": "CONV_2D", "layer": "", "dtype": "int8", "own_rms": 0.01, "own_sqnr_db": 38.5}
+    tensor = {"dtype": "int8", "step": 0.0235, "rms": 0.766, "error_rms": 0.0208}
+    kept = {"own_rms": None, "own_sqnr_db": None, "noise": None, "share": None, "dtype": "float32"}
+    return {
+        "samples": 8,
+        "noise": 0.00021,
+        "noise_sum": 0.00091,
+        "outputs": [{"name": "probabilities", "before": "SOFTMAX", "sqnr_db": 36.8}],
+        "tensors": [{**tensor, "name": f"net/t{n}", "tensor": f"net/t{n}", "sqnr_db": 31.3 + n} for n in range(14)],
+        "ops": [
+            {**op, "name": f"net/op{n} <i>;more", "index": n, "noise": 0.0005 / 2**n, "share": 0.5 / 2**n}
+            for n in range(12)
+        ]
+        + [{**op, **kept, "name": "net/kept", "index": 12}],
+        "unmatched_tensors": ["net/lost"],
+        "unmatched_ops": [{"op": "PACK", "name": "net/packed"}],
+    }
+
+
 def results() -> dict[str, Json]:
     """The report's inputs by role."""
     left = [{"op": "SOFTMAX", "name": "probabilities <b>"}]
@@ -224,6 +246,7 @@ def results() -> dict[str, Json]:
         found[f"{role}:evaluation"] = evaluation([17, 301] if number else [])
         status = "unstable" if each["name"] == "dynamic" else "measured"
         found[f"{role}@host:result"] = measured(0.0312 - 0.003 * number, 1 - 0.1 * number if number else None, status)
+    found["digits/int8:sensitivity"] = sensitivity()
     found["digits/float32@pixel4:result"] = {
         "status": "not_measured", "latency_ms": None, "message": "device pixel4 is not reachable over adb",
         "runtime": {}, "provenance": {},

@@ -216,12 +216,28 @@ def test_layers_that_stay_float_are_left_alone(transforms: ModuleType, built: Ca
     data = built("depthwise_block")
     model, measured = graph.read(data), transforms.statistics(built("depthwise_block"), transforms.samples(3))
     kept = layers.find(model)[1]
-    found = bias_correction.corrections(model, measured, skip={kept.name})
+    found = bias_correction.corrections(model, measured, skip={kept.operator})
     assert kept.operator not in {each.layer.operator for each in found}
     done = bias_correction.apply(model, found)
     assert done["layers_left_out"] == [kept.name]
     assert done["layers"] == 3
     assert np.array_equal(layers.bias(model, kept), layers.bias(graph.read(data), kept))
+
+
+def test_layers_that_bear_the_name_of_one_in_float_are_corrected(
+    transforms: ModuleType, built: Callable[[str], bytes], tmp_path: Path
+) -> None:
+    """A converter may give every tensor one name, or none."""
+    model = graph.read(built("depthwise_block"))
+    for tensor in graph.main(model).tensors:
+        tensor.name = b""
+    (tmp_path / "float32.tflite").write_bytes(graph.write(model))
+    measured = transforms.statistics(graph.write(model), transforms.samples(3))
+    statistics_file.write(tmp_path / "statistics.npz", measured)
+    inputs = {"model": tmp_path / "float32.tflite", "statistics": tmp_path / "statistics.npz"}
+    options = {"ranges": "minmax", "bias_correction": True, "keep_float": ["node:1"]}
+    step = job("quantize", tmp_path, inputs, {"model": "model.tflite"}, {"scheme": "int8", "options": options})
+    assert quantize.run(step)["bias_correction"]["layers"] == 3
 
 
 def test_weights_that_are_no_constants_are_left_out(transforms: ModuleType, built: Callable[[str], bytes]) -> None:
@@ -244,6 +260,24 @@ def test_one_and_three_interpreters_correct_to_the_same_bytes(
         written.append(graph.write(model))
     assert written[0] == written[1]
     assert written[0] != data
+
+
+@pytest.mark.parametrize("ranges", ["minmax", "sample_mean"])
+def test_one_and_three_interpreters_give_the_same_int8_artifact_bias_correction_included(
+    transforms: ModuleType, built: Callable[[str], bytes], tmp_path: Path, ranges: str
+) -> None:
+    data, samples = built("residual"), transforms.samples(9)
+    (tmp_path / "float32.tflite").write_bytes(data)
+    made = []
+    for interpreters in (1, 3):
+        statistics = tmp_path / f"{interpreters}.npz"
+        statistics_file.write(statistics, transforms.statistics(data, samples, interpreters))
+        inputs = {"model": tmp_path / "float32.tflite", "statistics": statistics}
+        options = {"ranges": ranges, "bias_correction": True}
+        step = job("quantize", tmp_path, inputs, {"model": "m"}, {"scheme": "int8", "options": options})
+        assert quantize.run(step)["bias_correction"]["layers"] == 7
+        made.append(Path(step.outputs["model"]).read_bytes())
+    assert made[0] == made[1]
 
 
 def test_per_tensor_weights_are_corrected_as_such(transforms: ModuleType, built: Callable[[str], bytes]) -> None:

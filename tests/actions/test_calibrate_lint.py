@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from tiny_models import converted, job
@@ -15,8 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 import lint_data
 from lint_data import EXAMPLES, WRONG_SCALES
 
+from quantbuild import sarif
 from quantbuild.actions import calibrate, check, evaluate
 from quantbuild.errors import StepError
+from quantbuild.lint import facts, findings, pair_rules, set_rules
+from quantbuild.manifest.loading import load
+from quantbuild.plan import plan
 from quantbuild.tflite import graph, lint_view
 
 Ruin = Any
@@ -65,12 +70,12 @@ class Example:
         inputs = {"m:calibration_samples": samples, "m:evaluation_samples": made["inputs"]}
         for variant in ("float32", "int8", "dynamic"):
             inputs |= {f"m/{variant}:evaluation": made["evaluation"], f"m/{variant}:samples": made["samples"]}
-        outputs = {"gates": "gates.json", "junit": "junit.xml", "sarif": "results.sarif"}
+        outputs = {"gates": "gates.json", "junit": "junit.xml"}
         step = job("check", self.folder, inputs, outputs, {"models": [model]})
         values = check.run(step)
         written: dict[str, Any] = json.loads(Path(step.outputs["gates"]).read_bytes())
-        return {**written, "values": values, "sarif": json.loads(Path(step.outputs["sarif"]).read_bytes()),
-                "junit": Path(step.outputs["junit"]).read_text()}  # fmt: skip
+        junit = Path(step.outputs["junit"]).read_text()
+        return {**written, "values": values, "sarif": sarif.log(written["models"], {}), "junit": junit}
 
 
 @pytest.fixture(scope="module", params=["digits", "fashion"])
@@ -83,6 +88,22 @@ def test_a_shipped_example_has_no_finding(example: Example) -> None:
     assert values["lint"] == []
     found = example.checked(example.calibration, example.evaluation[:1000])
     assert found["models"][0]["lint"] == found["failed"] == found["values"]["lint"] == []
+
+
+def test_the_sets_that_the_shipped_manifests_name_have_neither_error_nor_warning(example: Example) -> None:
+    """With labels, `preprocess` and all evaluation samples: the steps as they are planned."""
+    planned = {step.id: step for step in plan(load(EXAMPLES.parent, environ={}, check_files=False))}
+    files, found = {}, []
+    for action, run, role in (("calibrate", calibrate.run, "samples"), ("evaluate", evaluate.run, "inputs")):
+        step = planned[f"{action}:{example.name}" + ("/float32" if action == "evaluate" else "")]
+        outputs = {each: f"shipped_{action}_{each}" for each in step.outputs}
+        shipped = job(action, example.folder, {"model": example.folder / "float32.tflite"}, outputs, step.parameters)
+        found += run(msgspec.structs.replace(shipped, root=str(EXAMPLES.parent))).get("lint", [])
+        files[action] = facts.read(shipped.outputs[role])
+    calibration, evaluation = files["calibrate"].facts, files["evaluate"].facts
+    assert (calibration.samples, evaluation.samples) == {"digits": (240, 600), "fashion": (400, 10_000)}[example.name]
+    found += findings.as_data([*pair_rules.findings(calibration, evaluation), *set_rules.findings(evaluation)])
+    assert [each for each in found if each["severity"] != "info"] == []
 
 
 @pytest.mark.parametrize(

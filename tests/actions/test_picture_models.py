@@ -74,7 +74,7 @@ def test_slices_of_a_labels_file_reach_the_verdict(root: Path) -> None:
     run(evaluate, root, {**model, "baseline": root / "baseline.npz"}, outputs, parameters)
     variant = {"name": "same", "scheme": "int8", "gate": {"max_slice_loss": 0.5}, "error": None, "cause": None}
     inputs = {f"m/same:{role}": root / "evaluate" / name for role, name in outputs.items()}
-    written = {"gates": "check.json", "junit": "junit.xml", "sarif": "results.sarif"}
+    written = {"gates": "check.json", "junit": "junit.xml"}
     lint = {"ignore": [], "calibrated": ["same"]}
     judged = {"name": "m", "metric": "top1", "lint": lint, "variants": [variant]}
     run(check, root, inputs, written, {"models": [judged]})

@@ -72,6 +72,17 @@ def test_float32_is_first_and_every_variant_has_every_key(document: dict[str, An
     assert variants[1]["artifact"]["kept_float"] == []
 
 
+def test_where_noise_comes_from_is_told_for_the_variant_that_asked(document: dict[str, Any], built: Path) -> None:
+    found = {variant["name"]: variant["sensitivity"] for variant in document["models"][0]["variants"]}
+    assert [name for name, each in found.items() if each] == ["int8"]
+    assert found["int8"]["node_data"]["noise"] == "build/digits/int8/noise.json"
+    text = (built / "index.html").read_text()
+    assert text.count("Where its noise comes from") == 1
+    assert "net/op0 &lt;i&gt; (fused with 1 more)" in text
+    assert "their errors work against each other" in text
+    assert "PACK net/packed" in text
+
+
 def test_the_page_names_the_nodes_kept_out_of_int8_by_layer_where_they_have_one() -> None:
     view = page(build_with())
     facts = {detail.variant: dict(detail.facts) for detail in view.models[0].details}
@@ -266,6 +277,13 @@ def test_samples_without_a_finding_are_said_to_be_so() -> None:
     shown = page(build(fixture.parameters(), results)).models[0].data
     assert shown is not None
     assert (shown.summary, shown.unfold) == ("Nothing was found to be wrong with the samples", False)
+
+
+def test_an_undecided_limit_tells_what_would_decide_it(document: dict[str, Any]) -> None:
+    variants = [variant for variant in document["models"][0]["variants"] if variant["verdict"] == "undecided"]
+    for gate in variants[0]["gates"]:
+        gate["samples_to_decide"] = 1300
+    assert page(document).doubts[0].endswith("so 600 samples cannot tell; about 1,300 like them would, as an estimate.")
 
 
 def test_slices_are_a_table_of_their_own(document: dict[str, Any], built: Path) -> None:

@@ -287,7 +287,7 @@ def test_names_that_say_nothing_do_no_harm(branches: Calibrated, tmp_path: Path)
 def test_16_bits_need_no_tensorflow_and_give_the_same_bytes_in_another_process(
     branches: Calibrated, tmp_path: Path
 ) -> None:
-    options = {"keep_int16": ["tensor:sum"], "keep_float": ["op:SOFTMAX"]}
+    options = {"keep_int16": ["tensor:sum"], "keep_float": ["op:SOFTMAX"], "ranges": "minmax"}
     assert int8.worker(options) == int16x8.WORKER == "litert"
     assert int8.worker({"keep_float": ["stem"]}) == "tensorflow"
     code = (

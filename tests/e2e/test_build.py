@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree as ET
 
 import msgspec
@@ -146,6 +147,42 @@ def test_a_comment_rebuilds_nothing(built: Workspace) -> None:
     built.edit("schema = 1", "# a comment\nschema = 1   # and another")
     built.doit()
     assert built.last_run()["executed"] == 0
+
+
+def sarif_results(workspace: Workspace) -> list[dict[str, Any]]:
+    (run,) = json.loads((workspace.root / "build/report/results.sarif").read_bytes())["runs"]
+    results: list[dict[str, Any]] = run["results"]
+    return results
+
+
+def test_sarif_follows_the_line_of_a_limit_and_executes_nothing_for_it(light: Workspace) -> None:
+    light.manifest.write_text(light.manifest.read_text() + "[model.m.gate]\nmax_size_ratio = 0.01\n")
+    light.doit("check", code=1)
+
+    def place() -> tuple[str, int]:
+        physical = sarif_results(light)[0]["locations"][0]["physicalLocation"]
+        return physical["artifactLocation"]["uri"], physical["region"]["startLine"]
+
+    line = light.manifest.read_text().splitlines().index("max_size_ratio = 0.01") + 1
+    assert place() == ("manifests/m.toml", line)
+    light.edit("schema = 1", "# a comment\n# and another\nschema = 1")
+    light.doit("check", code=1)
+    assert light.steps("executed") == set()
+    assert place() == ("manifests/m.toml", line + 2)
+
+
+@pytest.mark.parametrize("tamper", [True, False])
+def test_a_sarif_that_was_deleted_or_tampered_with_is_repaired(built: Workspace, tamper: bool) -> None:
+    path = built.root / "build/report/results.sarif"
+    good = path.read_bytes()
+    if tamper:
+        path.write_bytes(good.replace(b"quantbuild", b"quantbuilt"))
+    else:
+        path.unlink()
+    built.doit("check")
+    assert path.read_bytes() == good
+    built.doit("clean", "check")
+    assert not path.exists()
 
 
 def test_one_option_of_one_variant_rebuilds_it_and_what_depends_on_it(light: Workspace) -> None:

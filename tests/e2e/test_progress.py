@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import pty
 import re
@@ -173,3 +174,16 @@ def test_threads_that_tell_much_and_the_one_that_draws_never_wait_for_each_other
         assert not any(thread.is_alive() for thread in threads)
         assert display.lines() == ["800 of 800 steps done"]
         display.stop()
+
+
+def test_without_a_terminal_a_long_steps_start_tells_how_long_it_took_last_time(light: Workspace) -> None:
+    assert "begun" not in light.doit("evaluate")  # nothing is known yet
+    record = light.root / "build/m/a/evaluation.json.record.json"
+    content = json.loads(record.read_bytes())
+    content["run"]["seconds"] = 125.0
+    record.write_text(json.dumps(content))
+    lines = light.doit("-a", "evaluate").splitlines()
+    assert [line for line in lines if "begun" in line] == ["  evaluate:m/a  begun; it took 2 min 05 s last time"]
+    assert lines.index("  evaluate:m/a  begun; it took 2 min 05 s last time") < next(
+        number for number, line in enumerate(lines) if line.startswith("  evaluate:m/a  ") and "(forced)" in line
+    )

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
+import shutil
 import signal
 import subprocess
+from typing import Any
 
 import pytest
 from conftest import Workspace
@@ -93,6 +96,13 @@ def test_clean_all_leaves_no_result(built: Workspace) -> None:
     assert left == {"last_run.json"}
 
 
+def test_clean_speaks_of_tasks_and_files_alone(built: Workspace) -> None:
+    lines = built.doit("clean", "quantize:m/a").splitlines()
+    assert lines[0] == "quantize:m/a - executing 'remove what it made'"
+    assert "removed dist/m/a.tflite" in lines
+    assert not [line for line in lines if "object" in line or "Python" in line]
+
+
 def test_clean_of_what_ships_takes_the_shipped_copy_too(built: Workspace) -> None:
     built.doit("clean", "quantize:m/a")
     assert set(built.files("dist")) == {"m/b.tflite", "m/b.json", "quantbuild.lock.json", "quantbuild.d"}
@@ -110,6 +120,86 @@ def test_one_variant_alone_copies_nothing_that_is_gone_or_altered(built: Workspa
     assert (built.root / "dist/m/model.tflite").read_bytes() == shipped
     built.doit("quantize")
     assert (built.root / "dist/m/a.tflite").read_bytes() == shipped
+
+
+@pytest.fixture
+def labelled(built: Workspace) -> Workspace:
+    (built.root / "labels.txt").write_text("cat\ndog\nowl\n")
+    built.edit('path = "m.tflite"', 'path = "m.tflite"\nlabels = "labels.txt"')
+    built.doit("quantize")
+    return built
+
+
+def contract(workspace: Workspace, variant: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((workspace.root / f"dist/m/{variant}.json").read_bytes())
+    return found
+
+
+def test_an_app_finds_the_labels_beside_the_artifact(labelled: Workspace) -> None:
+    found = contract(labelled, "a")
+    content = (labelled.root / "dist/m" / found["labels"]).read_bytes()
+    assert content == b"cat\ndog\nowl\n"
+    assert found["labels_sha256"] == hashlib.sha256(content).hexdigest()
+    lock = json.loads((labelled.root / "dist/quantbuild.lock.json").read_bytes())
+    assert lock["labels"] == {"m": found["labels_sha256"]}
+    (labelled.root / "dist/m/labels.txt").unlink()
+    labelled.doit("quantize")
+    assert (labelled.root / "dist/m/labels.txt").read_bytes() == content
+
+
+def test_one_variant_alone_leaves_no_other_with_labels_that_are_gone(labelled: Workspace) -> None:
+    (labelled.root / "labels.txt").write_text("dog\ncat\nowl\n")
+    labelled.doit("quantize:m/a")
+    found = [contract(labelled, name)["labels_sha256"] for name in "ab"]
+    assert found == [hashlib.sha256(b"dog\ncat\nowl\n").hexdigest()] * 2
+    alone = labelled.files("dist")
+    labelled.doit("quantize")
+    assert labelled.files("dist") == alone
+
+
+def test_labels_that_the_manifest_no_longer_names_leave_dist(labelled: Workspace) -> None:
+    labelled.edit('labels = "labels.txt"\n', "")
+    labelled.doit("quantize")
+    assert not (labelled.root / "dist/m/labels.txt").exists()
+    assert contract(labelled, "a")["labels"] is None
+    assert contract(labelled, "a")["labels_sha256"] is None
+
+
+def test_a_labels_file_of_the_users_in_dist_is_left_alone(built: Workspace) -> None:
+    mine = built.root / "dist/m/labels.txt"
+    mine.write_text("mine")
+    built.edit('scheme = "dynamic"', 'scheme = "float16"')
+    built.doit("quantize:m/b")
+    built.doit("quantize")
+    assert mine.read_text() == "mine"
+
+
+def test_a_sub_task_by_itself_leaves_the_lock_as_it_was(built: Workspace) -> None:
+    before = built.files("dist")
+    built.doit("-a", "-s", "quantize:m/a")
+    assert built.steps("executed") == {"quantize:m/a"}
+    assert built.files("dist") == before
+    shutil.rmtree(built.root / "dist")
+    built.doit("-a", "-s", "quantize:m/a")
+    whole = json.loads(before["quantbuild.lock.json"])
+    lock = json.loads(built.files("dist")["quantbuild.lock.json"])
+    assert lock["artifacts"] == {"m/a": whole["artifacts"]["m/a"]}
+    assert lock["artifacts"]["m/a"]["inputs"].keys() == {"m.tflite"}
+    assert lock["tools"].keys() <= whole["tools"].keys()
+
+
+@pytest.mark.parametrize("left", ["forgotten", "another"])
+def test_a_sub_task_by_itself_publishes_nothing_of_unknown_making(built: Workspace, left: str) -> None:
+    """Told not to look at convert, nobody knows what the float32 model was made from."""
+    before = built.files("dist")
+    record = built.root / "build/m/float32.tflite.record.json"
+    if left == "forgotten":
+        record.unlink()
+    else:
+        record.write_bytes(record.read_bytes().replace(b'"sha256": "', b'"sha256": "0'))
+    output = built.doit("-a", "-s", "quantize:m/a", code=1)
+    assert "dist  failed: m/a: what convert:m made it from is not known; leave out -s" in output
+    assert built.files("dist") == before
 
 
 @pytest.mark.parametrize("lock", [b"", b"\x80\xff no text", b"[]", b'{"schema": 7}'])

@@ -32,9 +32,9 @@ evaluation = "test"
 metric = "top1"
 gate = { max_accuracy_loss = 0.05 }
 [model.digits.variant]
-kept = { scheme = "int8", keep_float = ["stem", "op:SOFTMAX"] }
+kept = { scheme = "int8", keep_float = ["stem", "op:SOFTMAX"], sensitivity = 2 }
 sixteen = { scheme = "int8", io = "int8", keep_int16 = ["tensor:block_6_add"], keep_float = ["first:1"] }
-int16x8 = { scheme = "int16x8" }
+int16x8 = { scheme = "int16x8", sensitivity = true }
 weights = { scheme = "weight_only" }
 four = { scheme = "weight_only", bits = 4 }
 """
@@ -79,6 +79,42 @@ def test_every_variant_is_built_judged_and_told_with_what_stayed_float(built: Wo
     page = (built.root / "build/report/index.html").read_text()
     assert "Kept in float" in page
     assert "Kept at 16 bits" in page
+
+
+def test_the_report_tells_where_noise_comes_from_for_the_variants_that_ask_for_it(built: Workspace) -> None:
+    tasks = {line.split()[0] for line in built.doit("list", "--all").splitlines()}
+    asked = {"sensitivity:digits/kept", "sensitivity:digits/int16x8"}
+    assert {task for task in tasks if task.startswith("sensitivity")} == {"sensitivity", *asked}
+    found = {name: variant["sensitivity"] for name, variant in reported(built).items()}
+    assert {name for name, each in found.items() if each is not None} == {"kept", "int16x8"}
+    assert (found["kept"]["samples"], found["int16x8"]["samples"]) == (2, 4)
+    for each in found.values():
+        if each is not None:
+            assert each["ops"][0]["noise"] > 0
+            assert not each["unmatched_ops"]
+            assert all((built.root / path).is_file() for path in each["node_data"].values())
+    kept = [op["op"] for op in found["kept"]["ops"] if op["noise"] is None]
+    assert kept == ["CONV_2D", "SOFTMAX"]
+    page = (built.root / "build/report/index.html").read_text()
+    assert page.count("Where its noise comes from") == 2
+
+
+def test_another_number_of_samples_takes_noise_apart_anew_and_nothing_else(built: Workspace, tmp_path: Path) -> None:
+    workspace = built.copied(tmp_path / "counted")
+    workspace.edit("sensitivity = 2", "sensitivity = 3")
+    workspace.doit("report")
+    assert workspace.steps("executed") == {"sensitivity:digits/kept", "report"}
+    workspace.edit("sensitivity = 3", "sensitivity = false")
+    workspace.doit("report")
+    assert workspace.steps("executed") == {"report"}
+    assert reported(workspace)["kept"]["sensitivity"] is None
+
+
+def test_a_scheme_that_rounds_no_activation_has_no_noise_to_take_apart(built: Workspace, tmp_path: Path) -> None:
+    workspace = built.copied(tmp_path / "refused")
+    workspace.edit('{ scheme = "weight_only" }', '{ scheme = "weight_only", sensitivity = true }')
+    output = workspace.doit("report", code=2)
+    assert 'model.digits.variant.weights.sensitivity: "weight_only" leaves activations in float' in output
 
 
 def test_nodes_lists_the_converted_model_and_an_artifact(built: Workspace) -> None:

@@ -87,3 +87,14 @@ def test_another_choice_of_kept_nodes_quantizes_anew_and_never_calibrates_anew(t
     after = {step.id: step for step in planned(two_models)}
     assert {name for name in before if before[name] != after[name]} == {"quantize:first/int8"}
     assert "calibrate:first" in before
+
+
+def test_asking_where_noise_comes_from_adds_a_step_of_its_own_and_changes_no_other(two_models: Path) -> None:
+    asked = {step.id: step for step in planned(two_models)}
+    manifest = two_models / "manifests" / "m.toml"
+    manifest.write_text(manifest.read_text().replace("sensitivity = true\n", ""))
+    plain = {step.id: step for step in planned(two_models)}
+    assert asked.keys() - plain.keys() == {"sensitivity:first/int8"}
+    assert {name: asked[name] for name in plain} == plain
+    read = {given.path for given in asked["sensitivity:first/int8"].inputs.values()}
+    assert read == {"build/first/float32.tflite", "build/first/int8/model.tflite", "choice.npz"}  # the selection set

@@ -2,6 +2,8 @@
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,3 +165,8 @@ def test_nodes_of_an_unknown_name_offers_the_nearest(demo: Path, capsys: pytest.
 def test_plan_outside_a_workspace_says_where_to_run(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan"]) == 2
     assert "run quantbuild where dodo.py is" in capsys.readouterr().err
+
+
+def test_the_package_runs_as_a_module_too() -> None:
+    done = subprocess.run([sys.executable, "-m", "quantbuild", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("quantbuild ")

@@ -5,18 +5,51 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from quantbuild.code import CodeDigests
 from quantbuild.drivers import auto, mixed
 from quantbuild.drivers.driven import Driven
-from quantbuild.errors import StepError
+from quantbuild.errors import MachineError, StepError
+from quantbuild.manifest.loading import load
 from quantbuild.outcome import Outcome
+from quantbuild.plan import plan
 from quantbuild.record import Output, Result
 from quantbuild.step import Input, Step
 
 SELECTION = {"dataset": {"name": "s", "loader": "npz"}, "metric": "top1", "metric_without_labels": "sqnr"}
 EVALUATION = {"dataset": {"name": "e", "loader": "npz"}, "metric": "top1"}
 UNITS = [f"t{number}" for number in range(40)]
+MANIFEST = """
+schema = 1
+[dataset.c]
+loader = "npz"
+path = "c.npz"
+input = "x"
+label = "y"
+[dataset.s]
+loader = "image_folder"
+path = "pictures"
+[dataset.e]
+loader = "npz"
+path = "e.npz"
+input = "x"
+label = "y"
+[model.m]
+source = "tflite"
+path = "m.tflite"
+calibration = "c"
+evaluation = "e"
+selection = "s"
+[model.m.variant.auto]
+scheme = "int8"
+ranges = { method = "auto", candidates = ["minmax", "percentile"] }
+equalize = true
+[model.m.variant.mixed]
+scheme = "mixed"
+search = { max_accuracy_loss = 0.01 }
+"""
 
 
 class World:
@@ -33,6 +66,9 @@ class World:
         self._confirmed = iter(confirmed)
         self.made: list[Step] = []
         self.broken: set[str] = set()
+        """Methods of ranges, and actions, that fail."""
+        self.groups = 3
+        self.latency: Callable[[set[str]], float] = lambda kept: 1.0
         self._options: dict[str, dict[str, Any]] = {}
 
     def make(self, steps: Sequence[Step]) -> list[Outcome]:
@@ -43,7 +79,8 @@ class World:
 
     def _make(self, step: Step) -> Outcome:
         self.made.append(step)
-        if step.action == "quantize" and str(step.parameters["options"]["ranges"]) in self.broken:
+        ranges = str(step.parameters["options"]["ranges"]) if step.action == "quantize" else None
+        if not self.broken.isdisjoint({step.action, ranges}):
             return Outcome(step=step.id, status="failed", message="it broke")
         values = getattr(self, f"_{step.action}", lambda step: {})(step)
         size = 1000 + 10 * len(self._options.get(step.outputs.get("model", ""), {}).get("keep_float", ()))
@@ -70,6 +107,17 @@ class World:
         path.write_text(json.dumps({"units": units}))
         return {}
 
+    def _equalize(self, step: Step) -> dict[str, Any]:
+        return {"groups": self.groups}
+
+    def _benchmark(self, step: Step) -> dict[str, Any]:
+        kept = self._options[step.inputs["model"].path].get("keep_float", ())
+        ratio = self.latency(set(kept))
+        path = self.root / step.outputs["result"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"latency_ms": {"p50": 10 * ratio}, "latency_ratio": ratio}))
+        return {"status": "measured"}
+
     def _judge(self, step: Step) -> dict[str, Any]:
         return next(self._confirmed)
 
@@ -89,7 +137,7 @@ def step(scheme: str, options: dict[str, Any], **parameters: Any) -> Step:
     return Step(
         id="quantize:m/v",
         action="quantize",
-        parameters={"scheme": scheme, "options": options, "selection": SELECTION, **parameters},
+        parameters={"scheme": scheme, "options": options, "selection": SELECTION} | parameters,
         inputs={
             "model": Input(path="build/m/float32.tflite", step="convert:m"),
             "statistics": Input(path="build/m/statistics.npz", step="calibrate:m"),
@@ -103,11 +151,29 @@ def step(scheme: str, options: dict[str, Any], **parameters: Any) -> Step:
     )
 
 
-def searched(world: World, *, limit: float = 0.01, trials: int = 16) -> Driven:
-    wanted = {"max_accuracy_loss": limit, "trials": trials, "objective": "size", "device": None}
-    options = {"io": "float32", "islands": "float", "search": wanted}
+def searched(
+    world: World,
+    *,
+    limit: float = 0.01,
+    trials: int = 16,
+    confidence: float = 0.95,
+    islands: str = "float",
+    metric: str = "top1",
+    objective: str = "size",
+) -> Driven:
+    on_device = {} if objective == "size" else {"device": {"name": "host", "runner": "host", "options": {}}}
+    device = None if objective == "size" else "host"
+    wanted = {"max_accuracy_loss": limit, "trials": trials, "objective": objective, "device": device}
+    options = {"io": "float32", "islands": islands, "search": wanted}
     calibration = {"dataset": {"name": "c", "loader": "npz"}, "hold_back": None}
-    given = step("mixed", options, evaluation=EVALUATION, confidence=0.95, calibration=calibration)
+    given = step(
+        "mixed",
+        options,
+        evaluation=EVALUATION,
+        confidence=confidence,
+        calibration=calibration,
+        **{"selection": {**SELECTION, "metric": metric}, **on_device},
+    )
     return mixed.drive(given, world.make, world.root)
 
 
@@ -163,11 +229,58 @@ def test_a_candidate_that_fails_is_told_and_not_chosen(tmp_path: Path) -> None:
     assert [row["error"] for row in driven.values["search"]["trials"]] == [None, None, "it broke", "it broke"]
 
 
+@pytest.mark.parametrize("failing", ["trial:m/int8-sample_mean-bias", "select:m/int8-sample_mean-bias", "histograms:m"])
+def test_a_candidate_that_the_machine_failed_is_not_passed_over(tmp_path: Path, failing: str) -> None:
+    """Another one would stand for good under a key that knows nothing of a full disk."""
+
+    class Full(World):
+        def _make(self, step: Step) -> Outcome:
+            outcome = super()._make(step)
+            if not step.id.startswith(failing):
+                return outcome
+            return msgspec.structs.replace(outcome, result=None, message="full", by_machine=True)
+
+    ranges = {"method": "auto", "candidates": ["minmax", "sample_mean", "percentile"]}
+    calibration = {"dataset": {"name": "c", "loader": "npz"}, "hold_back": None}
+    given = step("int8", {"ranges": ranges, "bias_correction": None}, calibration=calibration)
+    with pytest.raises(MachineError, match="full"):
+        auto.drive(given, Full(tmp_path, ranged).make, tmp_path)
+
+
 def test_where_every_candidate_fails_so_does_the_step(tmp_path: Path) -> None:
     world = World(tmp_path, ranged)
     world.broken = {"sample_mean", "minmax"}
     with pytest.raises(StepError, match="it broke"):
         auto.drive(step("int8", {"ranges": "auto", "bias_correction": None}), world.make, tmp_path)
+
+
+def test_where_no_candidate_can_be_made_nothing_is_run(tmp_path: Path) -> None:
+    world = World(tmp_path, ranged)
+    world.broken = {"sample_mean", "minmax", "evaluate"}
+    with pytest.raises(StepError, match="it broke"):
+        auto.drive(step("int8", {"ranges": "auto", "bias_correction": None}), world.make, tmp_path)
+    assert world.of("evaluate") == []
+
+
+def test_a_candidate_whose_histograms_fail_is_told_and_not_chosen(tmp_path: Path) -> None:
+    world = World(tmp_path, ranged)
+    world.broken = {"histograms"}
+    given = {"ranges": {"method": "auto", "candidates": ["percentile", "minmax"]}, "bias_correction": False}
+    calibration = {"dataset": {"name": "c", "loader": "npz"}, "hold_back": None}
+    search = auto.drive(step("int8", given, calibration=calibration), world.make, tmp_path).values["search"]
+    assert search["chosen"] == "minmax"
+    assert [row["error"] for row in search["trials"]] == ["it broke", None]
+
+
+@pytest.mark.parametrize("groups", [0, 2])
+def test_how_much_was_equalized_is_told(tmp_path: Path, groups: int) -> None:
+    world = World(tmp_path, ranged)
+    world.groups = groups
+    calibration = {"dataset": {"name": "c", "loader": "npz"}, "hold_back": None}
+    given = step("int8", {"ranges": "minmax", "bias_correction": None, "equalize": True}, calibration=calibration)
+    driven = auto.drive(given, world.make, tmp_path)
+    assert driven.values["equalized_groups"] == groups
+    assert len(world.of("calibrate")) == (groups > 0)
 
 
 # mixed -------------------------------------------------------------------------------------------------------------
@@ -209,12 +322,15 @@ def test_what_failed_on_the_evaluation_set_is_followed_by_what_has_a_higher_sqnr
     assert search["verdict"] == "pass"
 
 
-def test_there_are_three_confirmations_at_most_and_the_best_is_told(tmp_path: Path) -> None:
+def test_there_are_three_confirmations_at_most_and_nothing_is_chosen_by_them(tmp_path: Path) -> None:
+    """Of what fails, the one with the least loss on the evaluation set would be chosen on the gate's own data."""
     answers = [judged("fail", 0.05), judged("fail", 0.03), judged("fail", 0.04)]
     search = searched(World(tmp_path, culprits("t1"), answers)).values["search"]
     assert [each["loss"] for each in search["confirmations"]] == [0.05, 0.03, 0.04]
     assert search["verdict"] == "fail"
-    assert search["chosen"] == search["confirmations"][1]["label"]
+    by_label = {row["label"]: row["sqnr_db"] for row in search["trials"]}
+    confirmed = [each["label"] for each in search["confirmations"]]
+    assert search["chosen"] == max(confirmed, key=lambda label: by_label[label])
 
 
 def test_the_probability_of_error_is_divided_among_three(tmp_path: Path) -> None:
@@ -250,3 +366,145 @@ def test_without_an_evaluation_set_nothing_is_confirmed(tmp_path: Path) -> None:
     assert search["verdict"] == "not_measured"
     assert [unit["tensor"] for unit in search["islands"]] == ["t1"]
     assert search["confirmations"] == []
+
+
+# What is shared between variants, and what keys know ----------------------------------------------------------------
+
+
+def test_steps_that_two_variants_share_are_equal(tmp_path: Path) -> None:
+    """One of them is made, and its outcome is both variants'."""
+    seen: dict[str, Step] = {}
+    places: dict[str, str] = {}
+    for limit in (0.01, 0.02):
+        for confidence in (0.95, 0.99):
+            for islands in ("float", "int16"):
+                world = World(tmp_path, culprits("t1"), [judged("fail", 0.02), judged("pass", 0.001)])
+                searched(world, limit=limit, confidence=confidence, islands=islands)
+                for made in world.made:
+                    assert seen.setdefault(made.id, made) == made
+                    for path in made.outputs.values():
+                        assert places.setdefault(path, made.id) == made.id
+
+
+def test_a_key_covers_the_code_and_tools_of_all_that_a_driver_may_have_made(tmp_path: Path) -> None:
+    """Otherwise an artifact stands as up to date after a change of what it was chosen by."""
+    (tmp_path / "manifests").mkdir()
+    (tmp_path / "manifests" / "m.toml").write_text(MANIFEST)
+    (tmp_path / "build").mkdir()
+    planned = {each.id: each for each in plan(load(tmp_path, environ={}, check_files=False))}
+    code = CodeDigests(tmp_path / "build" / "code.msgpack")
+    actions = set()
+    for variant in ("auto", "mixed"):
+        driven = planned[f"quantize:m/{variant}"]
+        covered = code.closure((f"quantbuild.actions.{driven.action}", *driven.code))
+        world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
+        (auto if variant == "auto" else mixed).drive(driven, world.make, tmp_path)
+        for made in world.made:
+            actions.add(made.action)
+            assert code.closure((f"quantbuild.actions.{made.action}", *made.code)).items() <= covered.items(), made.id
+            assert set(made.tools) <= set(driven.tools), made.id
+            assert driven.by_cpu or not made.by_cpu
+    assert actions == {"calibrate", "equalize", "evaluate", "histograms", "judge", "quantize", "rank"}
+
+
+# What a search says and spends ---------------------------------------------------------------------------------------
+
+
+def test_a_model_without_anything_to_equalize_spends_its_trials_on_islands(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t10", "t15"), [judged("pass", 0.001)])
+    world.groups = 0
+    search = searched(world).values["search"]
+    assert sum(bool(row["kept"]) for row in search["trials"]) == 12
+    assert [row["label"] for row in search["trials"] if "equalized" in row["label"]] == []
+    assert world.of("calibrate") == []
+
+
+def test_an_equalization_that_fails_is_told_and_the_search_goes_on(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
+    world.broken = {"equalize"}
+    search = searched(world).values["search"]
+    assert search["verdict"] == "pass"
+    assert [(row["label"], row["error"]) for row in search["trials"] if row["error"]] == [("equalized", "it broke")]
+
+
+def test_losses_without_an_interval_are_told(tmp_path: Path) -> None:
+    """One evaluation sample has a loss, but no interval."""
+    answers = [{**judged("undecided", loss), "loss_low": None, "loss_high": None} for loss in (0.05, 0.03, 0.04)]
+    search = searched(World(tmp_path, culprits("t1"), answers)).values["search"]
+    assert search["verdict"] == "undecided"
+    assert [(each["loss"], each["loss_high"]) for each in search["confirmations"]] == [
+        (0.05, None),
+        (0.03, None),
+        (0.04, None),
+    ]
+
+
+def test_every_trial_has_a_label_of_its_own(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1", "t3", "t9"), [judged("fail", 0.02), judged("pass", 0.001)])
+    labels = [row["label"] for row in searched(world).values["search"]["trials"]]
+    assert len(set(labels)) == len(labels)
+
+
+@pytest.mark.parametrize(("metric", "told"), [("mae", "needs labels"), ("mse", "needs labels"), ("top1", None)])
+def test_a_loss_that_the_selection_samples_cannot_tell_is_refused(
+    tmp_path: Path, metric: str, told: str | None
+) -> None:
+    """A share of samples that do not agree is no loss in the unit of an error."""
+
+    class Unlabelled(World):
+        def _evaluate(self, step: Step) -> dict[str, Any]:
+            return {**super()._evaluate(step), "loss": None}
+
+    world = Unlabelled(tmp_path, culprits("t1"), [judged("pass", 0.001)])
+    if told is None:
+        assert searched(world, metric=metric).values["search"]["verdict"] == "pass"
+        return
+    with pytest.raises(StepError, match=told):
+        searched(world, metric=metric)
+    assert world.of("rank") == []
+
+
+def test_trials_are_named_by_the_places_of_what_they_keep(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
+    search = searched(world).values["search"]
+    labels = [row["label"] for row in search["trials"]]
+    assert len(set(labels)) == len(labels)
+    assert search["chosen"].endswith("-islands-2+4")
+
+
+def test_the_best_found_is_told_with_the_samples_that_it_was_found_on(tmp_path: Path) -> None:
+    confirmed = searched(World(tmp_path, culprits(), [judged("pass", 0.002)])).values["search"]["best"]
+    assert (confirmed["samples"], confirmed["loss"], confirmed["loss_high"]) == ("evaluation", 0.002, 0.004)
+    missed = searched(World(tmp_path, culprits("t30", "t35"), []), trials=5).values["search"]["best"]
+    assert (missed["samples"], missed["loss"], missed["loss_high"], missed["n"]) == ("selection", 0.1, None, 100)
+
+
+def test_the_fastest_that_meets_the_limit_is_taken_for_latency(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
+    world.latency = lambda kept: 2.0 / len(kept)  # what casts least
+    search = searched(world, objective="latency").values["search"]
+    measured = {row["label"]: row for row in search["trials"] if row["latency_ratio"] is not None}
+    assert len(measured) == len(world.of("benchmark")) > 2
+    assert all(row["loss"] <= 0.01 for row in measured.values())
+    assert measured[search["chosen"]]["latency_ratio"] == min(row["latency_ratio"] for row in measured.values())
+    assert (search["objective"], search["device"]) == ("latency", "host")
+
+
+def test_of_equally_fast_ones_the_smallest_is_taken(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
+    world.latency = lambda kept: 1.0 - 0.001 * len(kept)
+    search = searched(world, objective="latency").values["search"]
+    assert [unit["tensor"] for unit in search["islands"]] == ["t1", "t3"]
+
+
+def test_int8_throughout_that_meets_the_limit_needs_no_measurement(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits(), [judged("pass", 0.001)])
+    searched(world, objective="latency")
+    assert world.of("benchmark") == []
+
+
+def test_a_device_that_measures_nothing_fails_the_search(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
+    world.broken = {"benchmark"}
+    with pytest.raises(StepError, match="it broke"):
+        searched(world, objective="latency")

@@ -52,6 +52,13 @@ def test_a_failure_is_explained_with_its_message_and_log_and_told_in_a_word() ->
     assert reason.explained() == "failed before: m.keras: no model; log: build/.logs/convert.m.log"
 
 
+def test_a_device_that_did_not_answer_is_asked_again() -> None:
+    failure = Failure(message="phone: no answer", unreachable=True)
+    record = Record(schema=RECORD_SCHEMA, step="s", result=None, failure=failure, run=FACTS)
+    (reason,) = why_not_fresh(key_of(PREIMAGE), PREIMAGE, record, standing)
+    assert reason.explained() == "not measured before: phone: no answer"
+
+
 def test_what_is_known_is_told_while_an_input_is_not() -> None:
     now = copy.deepcopy(PREIMAGE)
     del now["inputs"]["statistics"]
@@ -135,6 +142,79 @@ def test_a_change_deep_in_a_list_of_named_tables_is_named_by_them() -> None:
     new = copy.deepcopy(old)
     new["parameters"]["models"][0]["variants"][1]["size"] = 3
     assert [r.text() for r in changes(old, new)] == ["option changed: models.m.variants.b.size: 2 → 3"]
+
+
+def variant(**changed: Any) -> dict[str, Any]:
+    known = {"name": "b", "scheme": "int8", "sha256": "a" * 64, "size_bytes": 1, "values": {"io": "int8"}}
+    return {**known, "error": None, **changed}
+
+
+def closing(action: str, **parameters: Any) -> dict[str, Any]:
+    return {"action": action, "parameters": parameters}
+
+
+def test_what_the_page_is_made_of_is_told_by_artifact_and_step_and_is_no_option() -> None:
+    old = closing(
+        "report",
+        models=[{"name": "v1.2", "gate": {}, "variants": [variant()]}],
+        steps=[{"id": "quantize:v1.2/b", "outcome": "done", "reason": "never built", "message": None}],
+        tools={"numpy": "1"},
+    )
+    new = closing(
+        "report",
+        models=[
+            {
+                "name": "v1.2",
+                "gate": {"max_size_ratio": 0.3},
+                "variants": [variant(scheme="dynamic", sha256="b" * 64, size_bytes=2, values={"scheme": "dynamic"})],
+            }
+        ],
+        steps=[
+            {"id": "quantize:v1.2/b", "outcome": "failed", "reason": "forced", "message": "no"},
+            {"id": "evaluate:v1.2/b", "outcome": "done", "reason": "", "message": None},
+        ],
+        tools={"numpy": "2"},
+    )
+    assert [reason.text() for reason in changes(old, new)] == [
+        "failure changed: quantize:v1.2/b: absent → no",
+        "step came to another end: quantize:v1.2/b: done → failed",
+        "option changed: models.v1.2.gate.max_size_ratio: absent → 0.3",
+        "option changed: models.v1.2.variants.b.scheme: int8 → dynamic",
+        "artifact changed: v1.2/b",
+        "step is new: evaluate:v1.2/b",
+        "tool changed: numpy: 1 → 2",
+        "step done for another reason: quantize:v1.2/b",
+    ]
+
+
+def test_what_dist_is_made_of_is_told_by_artifact() -> None:
+    artifact = {"name": "m/b", "failed": False, "key": "1" * 64, "inputs": {"d.npz": "2" * 64}, "verdict": None}
+    old = closing("dist", artifacts=[{**artifact, "contract": {"scheme": "int8"}}], ship={"m": {"default": "b"}})
+    changed = {**artifact, "key": "3" * 64, "inputs": {"d.npz": "4" * 64}, "verdict": "pass"}
+    new = closing(
+        "dist",
+        artifacts=[{**changed, "contract": {"scheme": "int8"}}, {"name": "m/c", "failed": True}],
+        ship={"m": {"default": "c"}},
+    )
+    assert [reason.text() for reason in changes(old, new)] == [
+        "artifact is new: m/c",
+        "artifact changed: m/b",
+        "verdict changed: m/b: absent → pass",
+        "option changed: ship.m.default: b → c",
+    ]
+
+
+def test_what_the_user_wrote_is_told_before_what_follows_from_it() -> None:
+    now = copy.deepcopy(PREIMAGE)
+    now["code"] = "9" * 64
+    now["tools"]["tensorflow"] = "2.22.0"
+    now["inputs"]["model"] = "f" * 64
+    now["parameters"]["options"]["io"] = "int8"
+    now["parameters"]["scheme"] = "another"
+    assert [reason.kind for reason in changes(PREIMAGE, now)] == [
+        "option changed", "option changed", "input changed", "tool changed", "quantbuild's code changed",
+    ]  # fmt: skip
+    assert next(changes(PREIMAGE, now)).what == "scheme"
 
 
 def test_a_long_value_is_shown_by_its_beginning() -> None:

@@ -3,8 +3,12 @@
 import threading
 import time
 
+import pytest
+
 from quantbuild import machine as machine_module
 from quantbuild.machine import Machine
+from quantbuild.memory import Claim, Memory
+from quantbuild.workers import Residents
 
 
 def test_a_benchmark_is_alone() -> None:
@@ -89,3 +93,54 @@ def test_a_benchmark_that_holds_the_last_thread_goes_ahead(monkeypatch: object) 
 
     threading.Thread(target=benchmark, daemon=True).start()
     assert done.wait(timeout=10 * machine_module.STALL_SECONDS)
+
+
+def test_steps_run_side_by_side_only_as_far_as_the_memory_goes() -> None:
+    def most_at_once(free_bytes: int) -> int:
+        nobody = Residents(busy={}, idle={})
+        memory = Memory(bound_bytes=None, free=lambda: free_bytes, residents=lambda: nobody, short=lambda text: None)
+        machine = Machine(4, memory)
+        running: list[str] = []
+        seen: list[int] = []
+        lock = threading.Lock()
+
+        def step(name: str) -> None:
+            with machine.shared(Claim(name, "tensorflow", 100)):
+                with lock:
+                    running.append(name)
+                    seen.append(len(running))
+                time.sleep(0.05)
+                with lock:
+                    running.remove(name)
+
+        threads = [threading.Thread(target=step, args=(f"s{number}",)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=30)
+        assert len(seen) == 6
+        return max(seen)
+
+    assert most_at_once(199) == 1
+    assert most_at_once(1000) == 4
+
+
+def test_a_step_that_waits_for_memory_starts_when_another_program_gives_it_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine_module, "MEMORY_SECONDS", 0.02)
+    free = 0
+    nobody = Residents(busy={}, idle={})
+    memory = Memory(bound_bytes=None, free=lambda: free, residents=lambda: nobody, short=lambda text: None)
+    machine = Machine(2, memory)
+    joined = threading.Event()
+
+    def second() -> None:
+        with machine.shared(Claim("b", "litert", 1)):
+            joined.set()
+
+    with machine.shared(Claim("a", "litert", 0)):
+        threading.Thread(target=second, daemon=True).start()
+        assert not joined.wait(timeout=0.2)
+        free = 10
+        assert joined.wait(timeout=30)

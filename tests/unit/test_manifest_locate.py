@@ -56,6 +56,20 @@ def test_the_locator_finds(name):
     assert locate(text)[path].line == line
 
 
+@pytest.mark.parametrize(
+    ("text", "path", "column"),
+    [
+        ("a = 1", ("a",), 1),
+        ("[t]\r\n  x = 1", ("t", "x"), 3),
+        ("  [t.u]\n", ("t", "u"), 3),
+        ('"é" = { b = 1 }', ("é", "b"), 9),
+        ("a = [1, 2]", ("a", 1), 9),
+    ],
+)
+def test_the_locator_tells_the_column_in_characters(text, path, column):
+    assert locate(text)[path].column == column
+
+
 def test_a_table_with_a_header_is_explicit_and_a_mere_prefix_is_not():
     found = locate("[a.b]\nx.y = 1\n[[c]]\n")
     assert {path for path, position in found.items() if not position.explicit} == {("a",), ("a", "b", "x")}

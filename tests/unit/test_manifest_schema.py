@@ -122,6 +122,49 @@ def test_loader_and_schema_both_refuse(tmp_path, old, new):
     assert not VALIDATOR.is_valid(tomli.loads(bad))
 
 
+ONE_WRONG_THING = [
+    ("samples = 500", "sampels = 500", "$.dataset.train", "'sampels' was unexpected"),
+    ("samples = 500", "samples = '500'", "$.dataset.train.samples", "'500' is not of type 'integer'"),
+    ("samples = 500", "preprocess = { std = 'x' }", "$.dataset.train.preprocess.std", "is not of type 'number'"),
+    ('loader = "arrays"', 'loader = "arays"', "$.dataset.train.loader", "'arays' is not one of ['arrays', 'folder'"),
+    ('loader = "arrays"', "", "$.dataset.train", "'loader' is a required property"),
+    ('source = "keras"', "source = 1", "$.model.digits.source", "1 is not one of"),
+    ('source = "keras"', 'source = "keras"\nsorce = 1', "$.model.digits", "'sorce' was unexpected"),
+    ('ship = "int8"', "ship = 3", "$.model.digits.ship", "3 is not of type 'string', 'object'"),
+    ('ship = "int8"', "ship = { default = 3 }", "$.model.digits.ship.default", "3 is not of type 'string'"),
+    ('io = "int8"', 'io = "int9"', "$.model.digits.variant.int8.io", "'int9' is not one of"),
+    ('io = "int8"', "rnages = 1", "$.model.digits.variant.int8", "'rnages' was unexpected"),
+    (
+        'io = "int8"',
+        "gate.max_size_ratio = 0",
+        "$.model.digits.variant.int8.gate.max_size_ratio",
+        "exclusiveM|less than",
+    ),
+    ('runner = "host"', 'runner = "hots"', "$.device.host.runner", "'hots' is not one of"),
+    ('serial = "123"', "serial = 123", "$.device.phone.serial", "123 is not of type 'string'"),
+    ('serial = "123"', "", "$.device.phone", "'serial' is a required property"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "place", "words"), ONE_WRONG_THING, ids=lambda value: str(value)[:30])
+def test_an_editor_tells_the_one_wrong_thing(old, new, place, words):
+    bad = GOOD.replace(old, new, 1)
+    assert bad != GOOD
+    (error,) = VALIDATOR.iter_errors(tomli.loads(bad))
+    assert error.json_path == place
+    assert any(part in error.message for part in words.split("|")), error.message
+    assert jsonschema.exceptions.best_match([error]) is error
+
+
+def test_no_table_of_the_installed_plugins_is_a_choice_that_hides_what_is_wrong():
+    assert '"anyOf"' not in json.dumps(json_schema())
+
+
+def test_editors_complete_the_keys_of_plugins_too():
+    keys = SCHEMA["$defs"]["dataset"]["properties"]
+    assert {"loader", "samples", "path", "preprocess"} <= set(keys)
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from quantbuild.drivers.search import Budget, Judged, Units, pareto, prefix, pruned, shortest_prefix
+from quantbuild.drivers.search import Budget, Judged, Units, pareto, prefix, pruned, ranks, shortest_prefix
 
 COUNT = 60
 
@@ -68,3 +68,10 @@ def test_nothing_suffices_where_nothing_does() -> None:
 
 def test_the_front_holds_what_no_other_beats() -> None:
     assert pareto([(10, 20.0), (12, 20.0), (12, 25.0), (9, 10.0), (10, 20.0)]) == [True, False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("units", "text"), [(set(), ""), ({0}, "1"), ({0, 1, 2}, "1-3"), ({1, 3}, "2+4"), ({0, 1, 4, 8, 9}, "1-2+5+9-10")]
+)
+def test_units_are_told_by_their_ranks(units: set[int], text: str) -> None:
+    assert ranks(frozenset(units)) == text

@@ -194,3 +194,30 @@ def test_latency_is_in_milliseconds_with_p99_from_a_thousand_samples() -> None:
 
 def test_the_relative_range_is_over_the_median() -> None:
     assert statistics.relative_range([1.0, 1.1, 0.9]) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("loss", "interval", "limit", "n", "needed"),
+    [
+        (0.004, (-0.004, 0.012), 0.008, 500, 2000),  # half the width is left: four times the samples
+        (0.02, (0.005, 0.035), 0.01, 100, 230),  # surely beyond, once the lower end is: 225, rounded up
+        (0.01, (0.0, 0.02), 0.01, 100, None),  # on neither side: no number of samples is known to decide it
+        (0.004, (0.0, 0.008), 0.01, 100, None),  # decided
+        (0.0, (-0.02, 0.02), 0.0199999, 100, 110),  # always more than there are
+    ],
+)
+def test_how_many_samples_would_decide_goes_with_the_square_of_the_width(
+    loss: float, interval: tuple[float, float], limit: float, n: int, needed: int | None
+) -> None:
+    assert statistics.samples_to_decide(loss, interval, limit, n) == needed
+
+
+def test_as_many_samples_as_estimated_decide_it() -> None:
+    """Paired yes/no samples of the same shares, so many times more: the score interval then keeps the limit."""
+    lost, won, n, limit = 4, 1, 500, 0.012
+    interval = statistics.paired_proportions(lost, won, n, 0.95)
+    needed = statistics.samples_to_decide((lost - won) / n, interval, limit, n)
+    assert needed is not None
+    scale = needed / n
+    more = statistics.paired_proportions(round(lost * scale), round(won * scale), needed, 0.95)
+    assert statistics.verdict(*more, limit) == "pass"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from quantbuild.errors import StepError, UsageError
+from quantbuild.errors import MachineError, StepError, UsageError
 from quantbuild.step import Job
 from quantbuild.workers import WorkerPool, step_timeout
 
@@ -27,6 +27,8 @@ def run(job):
         os.kill(os.getpid(), signal.SIGSEGV)
     if what == "hang":
         time.sleep(600)
+    if what == "memory":
+        raise MemoryError
     if what == "user":
         raise StepError("the model is not a model; give a model")
     if what == "bug":
@@ -111,6 +113,26 @@ def test_a_failure_is_one_line_and_the_next_step_runs(pool: WorkerPool, tmp_path
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
     assert run(pool, tmp_path, "fine")
+
+
+@pytest.mark.parametrize(
+    ("do", "by_machine"),
+    [
+        ("hang", True),
+        ("orphan", True),
+        ("full", True),
+        ("memory", True),
+        ("kill", False),
+        ("user", False),
+        ("bug", False),
+    ],
+)
+def test_what_the_machine_and_not_the_step_is_to_blame_for_is_told_apart(
+    pool: WorkerPool, tmp_path: Path, do: str, by_machine: bool
+) -> None:
+    with pytest.raises(StepError) as caught:
+        run(pool, tmp_path, do, timeout_seconds=1 if do == "hang" else 60)
+    assert isinstance(caught.value, MachineError) == by_machine
 
 
 def test_a_hang_is_ended_at_its_timeout(pool: WorkerPool, tmp_path: Path) -> None:
