@@ -54,9 +54,12 @@ def add_peaks(model: Any, widened: Any, samples: NDArray[np.float32]) -> None:
     largest = made["depthwise_norm"].predict(samples, verbose=0).max(axis=(1, 2))
     usual = np.abs(made["project_norm"].predict(samples, verbose=0)).max(axis=(1, 2, 3)).mean()
     thresholds = np.quantile(largest, 1 - SHARE, axis=0)
-    above = np.where(largest > thresholds, largest - thresholds, np.nan)
-    typical = np.nanmedian(above, axis=0)
-    source = int(np.argmax(typical))
+    # the median of what lies above a channel's threshold; 0 for a channel that never changes
+    over = largest - thresholds
+    typical = np.array([np.median(each[each > 0]) if (each > 0).any() else 0.0 for each in over.T])
+    # Of the channels that are driven at all, the one that some samples drive much further than others.
+    tails = np.where(typical > typical.max() / 4, over.max(axis=0) / np.maximum(typical, 1e-9), 0)
+    source = int(np.argmax(tails))
     for part in ("expand", "expand_norm", "depthwise", "depthwise_norm"):
         _repeat(widened.get_layer(f"{LATE}_{part}"), source)
     norm = widened.get_layer(f"{LATE}_depthwise_norm")
