@@ -27,6 +27,8 @@ from quantbuild.step import Step
 ACTIONS = (*auto.ACTIONS, "judge", "rank")
 """What it may have done: see `auto`."""
 TOOLS = JUDGE_TOOLS
+BY_METRIC = True
+"""Its trials are judged by the model's metric, too."""
 MOST_CONFIRMATIONS = 3
 NONE: Units = frozenset()
 OF_CLASSES = ("top1", "top5")

@@ -46,6 +46,8 @@ selection = "s"
 scheme = "int8"
 ranges = { method = "auto", candidates = ["minmax", "percentile"] }
 equalize = true
+[model.m.variant.default]
+scheme = "int8"
 [model.m.variant.mixed]
 scheme = "mixed"
 search = { max_accuracy_loss = 0.01 }
@@ -378,12 +380,14 @@ def test_a_key_covers_the_code_and_tools_of_all_that_a_driver_may_have_made(tmp_
     planned = {each.id: each for each in plan(load(tmp_path, environ={}, check_files=False))}
     code = CodeDigests(tmp_path / "build" / "code.msgpack")
     actions = set()
-    for variant in ("auto", "mixed"):
+    seen: dict[str, Step] = {}
+    for variant in ("auto", "default", "mixed"):
         driven = planned[f"quantize:m/{variant}"]
         covered = code.closure((f"quantbuild.actions.{driven.action}", *driven.code))
         world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
-        (auto if variant == "auto" else mixed).drive(driven, world.make, tmp_path)
+        (mixed if variant == "mixed" else auto).drive(driven, world.make, tmp_path)
         for made in world.made:
+            assert seen.setdefault(made.id, made) == made  # one of them is made for all variants
             actions.add(made.action)
             assert code.closure((f"quantbuild.actions.{made.action}", *made.code)).items() <= covered.items(), made.id
             assert set(made.tools) <= set(driven.tools), made.id
@@ -446,3 +450,18 @@ def test_a_loss_that_the_selection_samples_cannot_tell_is_refused(
     with pytest.raises(StepError, match=told):
         searched(world, metric=metric)
     assert world.of("rank") == []
+
+
+def test_ranges_are_chosen_whatever_the_metric_is(tmp_path: Path) -> None:
+    """By SQNR alone: a metric may need labels that calibration samples lack, or classes that a model has not."""
+    (tmp_path / "manifests").mkdir()
+
+    def planned(metric: str) -> dict[str, Step]:
+        (tmp_path / "manifests" / "m.toml").write_text(MANIFEST.replace("[model.m]", f'[model.m]\nmetric = "{metric}"'))
+        return {each.id: each for each in plan(load(tmp_path, environ={}, check_files=False))}
+
+    first, others = planned("agreement"), [planned("top1"), planned("my_metrics:score")]
+    for other in others:
+        assert other["quantize:m/default"] == first["quantize:m/default"]
+        assert other["quantize:m/mixed"] != first["quantize:m/mixed"]
+    assert first["quantize:m/default"].parameters["selection"]["metric"] == "sqnr"
