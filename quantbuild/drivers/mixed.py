@@ -169,17 +169,23 @@ class _Search:
         costs = [unit.cost_bytes for unit in self._units]
         least = self._least_sqnr_db()
         while not self._is_over():
-            found = shortest_prefix(len(self._units), budget, least)
-            found = self._cheapest(budget, least) if found is None else pruned(found, costs, budget, least)
+            prefix = shortest_prefix(len(self._units), budget, least)
+            if prefix is not None:
+                pruned(prefix, costs, budget, least)
+            # Fewer units are mostly smaller, not always: islands that meet need no casts between them.
+            found = self._cheapest(budget, least)
             if found is None:
                 return
             self._confirm(found)
             least = self._least_sqnr_db()
 
     def _cheapest(self, budget: Budget, least_sqnr_db: float) -> Units | None:
-        """Return what meets the limit at the least size, of all that was judged; None where nothing does."""
-        meeting = [u for u, j in budget.judged.items() if j.meets_limit and j.sqnr_db > least_sqnr_db]
-        return min(meeting, key=self._cost, default=None)
+        """Return what meets the limit at the least size, of all that was judged; None where nothing does.
+
+        Of equal sizes, the one with the highest SQNR.
+        """
+        meeting = {u: j.sqnr_db for u, j in budget.judged.items() if j.meets_limit and j.sqnr_db > least_sqnr_db}
+        return min(meeting, key=lambda units: (self._cost(units), -meeting[units]), default=None)
 
     def _least_sqnr_db(self) -> float:
         """Return the SQNR that was not enough on the evaluation set."""

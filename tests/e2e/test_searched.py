@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import DODO, Workspace
 
-# One channel is 300 times louder than the others, which the next convolution undoes; ABS between them bars equalization.
+# One channel is 300 times louder than the others, which the next convolution undoes; ABS between bars equalization.
 MAKE = """
 import keras, numpy as np
 keras.utils.set_random_seed(3)

@@ -70,6 +70,7 @@ class World:
         self.broken: set[str] = set()
         """Methods of ranges, and actions, that fail."""
         self.groups = 3
+        self.bytes_each = 10
         self._options: dict[str, dict[str, Any]] = {}
 
     def make(self, steps: Sequence[Step]) -> list[Outcome]:
@@ -84,7 +85,7 @@ class World:
         if not self.broken.isdisjoint({step.action, ranges}):
             return Outcome(step=step.id, status="failed", message="it broke")
         values = getattr(self, f"_{step.action}", lambda step: {})(step)
-        size = 1000 + 10 * len(self._options.get(step.outputs.get("model", ""), {}).get("keep_float", ()))
+        size = 1000 + self.bytes_each * len(self._options.get(step.outputs.get("model", ""), {}).get("keep_float", ()))
         outputs = {role: Output(path=path, sha256="0" * 64, size_bytes=size) for role, path in step.outputs.items()}
         return Outcome(
             step=step.id, status="executed", result=Result(key="", preimage={}, outputs=outputs, values=values)
@@ -465,3 +466,13 @@ def test_ranges_are_chosen_whatever_the_metric_is(tmp_path: Path) -> None:
         assert other["quantize:m/default"] == first["quantize:m/default"]
         assert other["quantize:m/mixed"] != first["quantize:m/mixed"]
     assert first["quantize:m/default"].parameters["selection"]["metric"] == "sqnr"
+
+
+@pytest.mark.parametrize("bytes_each", [10, -10])
+def test_of_all_that_meets_the_limit_the_smallest_is_confirmed(tmp_path: Path, bytes_each: int) -> None:
+    """Islands that meet cost fewer casts: more of them may be the smaller file."""
+    world = World(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
+    world.bytes_each = bytes_each
+    search = searched(world).values["search"]
+    meeting = [row for row in search["trials"] if row["loss"] <= 0.01]
+    assert search["chosen"] == min(meeting, key=lambda row: row["size_bytes"])["label"]
