@@ -438,18 +438,25 @@ class Build:
         found = {}
         for step in self.steps.values():
             if step.runner is not None:
-                options = msgspec.json.encode(step.parameters["options"], order="deterministic")
+                options = msgspec.json.encode(_device_options(step), order="deterministic")
                 if (step.runner, options) not in found:
                     found[step.runner, options] = device_fingerprint(step)
         return [(runner, options, fingerprint) for (runner, options), fingerprint in found.items()]
 
 
 def device_fingerprint(step: Step) -> Mapping[str, str]:
-    """Return what identifies the device a benchmark runs on."""
+    """Return what identifies the device a benchmark runs on, or the one whose latencies a driver chooses by."""
     assert step.runner is not None
     runner = plug_in("runners", step.runner)
-    fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(step.parameters["options"], runner.Options))
+    fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(_device_options(step), runner.Options))
     return fingerprint
+
+
+def _device_options(step: Step) -> Mapping[str, Any]:
+    """Return the options of the runner of a step that has one."""
+    of = step.parameters if step.driver is None else step.parameters["device"]
+    options: Mapping[str, Any] = of["options"]
+    return options
 
 
 def worker_pool(root: Path, steps: Mapping[str, Step], *, only_processors: frozenset[int] | None = None) -> WorkerPool:

@@ -68,6 +68,7 @@ def check_step(workspace: Workspace, outcomes: Outcomes) -> Step:
                     "gate": _gate(variant.gate if variant else None),
                     "error": first_error(outcomes, judged),
                     "cause": first_cause(outcomes, judged),
+                    **_searched(model, name, outcomes),
                 }
             )
         lint = {
@@ -158,6 +159,12 @@ def _values(outcomes: Outcomes, step: str) -> dict[str, Any] | None:
     """Return what a step told of itself; None where it is not done."""
     outcome = outcomes.get(step)
     return outcome.result.values if outcome is not None and outcome.result is not None else None
+
+
+def _searched(model: Model, name: str, outcomes: Outcomes) -> dict[str, Any]:
+    """Return what a search for a limit came to, which is judged as a gate; nothing for any other artifact."""
+    search = (_values(outcomes, artifact_step(model.name, name)) or {}).get("search")
+    return {} if search is None or "limit" not in search else {"search": search}
 
 
 def _reported_steps(outcomes: Outcomes) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from quantbuild.step import Input, Step
 from quantbuild.steps import (
     PROBE_MODULE,
     RUNTIME_TOOLS,
+    benchmark_step,
     calibrate_step,
     evaluate_step,
     plug_in,
@@ -260,6 +261,12 @@ def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, ne
         baseline = f"evaluate:{model.name}/{FLOAT32}"
         inputs["evaluation.baseline"] = Input(path=f"build/{model.name}/{FLOAT32}/samples.npz", step=baseline)
         needs.append(baseline)
+    device = _device_of_choice(workspace, variant)
+    if device is not None:
+        options = msgspec.to_builtins(device.options)
+        parameters["device"] = {"name": device.name, "runner": device.runner, "options": options}
+        code += ["quantbuild.actions.benchmark", f"quantbuild.runners.{device.runner}"]
+        tools |= set(tools_of(plug_in("runners", device.runner), *RUNTIME_TOOLS))
     return msgspec.structs.replace(
         step,
         parameters=parameters,
@@ -268,8 +275,16 @@ def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, ne
         code=tuple(dict.fromkeys(code)),
         tools=tuple(sorted(tools)),
         by_cpu=True,
+        runner=device.runner if device is not None else None,
         driver=driver.__name__.rpartition(".")[2],
     )
+
+
+def _device_of_choice(workspace: Workspace, variant: Variant) -> Device | None:
+    """Return the device whose latencies decide what a driver chooses; None where none do."""
+    scheme = plug_in("schemes", variant.scheme)
+    name = scheme.device(variant.options) if hasattr(scheme, "device") else None
+    return None if name is None else workspace.devices[name]
 
 
 def _evaluate(workspace: Workspace, model: Model, variant: str) -> Step:
@@ -300,25 +315,19 @@ def _metric_code(metric: str) -> dict[str, Input]:
 
 
 def _benchmark(model: Model, variant: str, device: Device) -> Step:
-    runner = plug_in("runners", device.runner)
     inputs = {"model": _artifact(model.name, variant)}
     needs = [artifact_step(model.name, variant)]
     if variant != FLOAT32:
         inputs["reference"] = _artifact(model.name, FLOAT32)
         needs.append(artifact_step(model.name, FLOAT32))
-    return Step(
-        id=f"benchmark:{model.name}/{variant}@{device.name}",
-        action="benchmark",
-        parameters={"runner": device.runner, "options": msgspec.to_builtins(device.options)},
-        inputs=inputs,
-        outputs={
-            "result": f"build/{model.name}/{variant}/benchmark@{device.name}.json",
-            "samples": f"build/{model.name}/{variant}/benchmark@{device.name}.npz",
-        },
-        needs=tuple(needs),
-        code=(f"quantbuild.runners.{device.runner}",),
-        tools=tools_of(runner, *RUNTIME_TOOLS),
+    return benchmark_step(
+        f"benchmark:{model.name}/{variant}@{device.name}",
         runner=device.runner,
+        options=msgspec.to_builtins(device.options),
+        inputs=inputs,
+        folder=f"build/{model.name}/{variant}",
+        device=device.name,
+        needs=tuple(needs),
     )
 
 

@@ -36,7 +36,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     by_cpu: bool = False
     """Whether the CPU's architecture and instruction set can change the result."""
     runner: str | None = None
-    """The runner whose device's fingerprint enters the key: a latency is never served for another device."""
+    """The runner whose device's fingerprint enters the key: a latency, or what was chosen by one, is never served for
+    another device."""
     driver: str | None = None
     """The module in quantbuild/drivers/ that makes this step out of others; None for a step of one worker's."""
     tolerant: bool = False

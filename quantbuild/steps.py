@@ -78,6 +78,33 @@ def quantize_step(
     )
 
 
+def benchmark_step(
+    step_id: str,
+    *,
+    runner: str,
+    options: Parameters,
+    inputs: Files,
+    folder: str,
+    device: str,
+    needs: tuple[str, ...] = (),
+) -> Step:
+    """Return the step that measures ``inputs["model"]``, beside ``inputs["reference"]`` where it is given, on `device`.
+
+    `options` are those of its `runner`; what it finds lies in `folder`.
+    """
+    return Step(
+        id=step_id,
+        action="benchmark",
+        parameters={"runner": runner, "options": dict(options)},
+        inputs=dict(inputs),
+        outputs={"result": f"{folder}/benchmark@{device}.json", "samples": f"{folder}/benchmark@{device}.npz"},
+        needs=needs,
+        code=(f"quantbuild.runners.{runner}",),
+        tools=tools_of(plug_in("runners", runner), *RUNTIME_TOOLS),
+        runner=runner,
+    )
+
+
 def evaluate_step(
     step_id: str,
     *,

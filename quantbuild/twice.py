@@ -177,14 +177,16 @@ class _Round:
 
     def _make(self, steps: Sequence[Step]) -> list[Outcome]:
         """Make the trials that a driver asks for; it then decides by what the first build made of them, in both."""
-        self.trials.setdefault(self._driving.step, []).extend(steps)
+        compared = [step for step in steps if step.action != "benchmark"]  # a latency is never twice the same
+        self.trials.setdefault(self._driving.step, []).extend(compared)
         with ThreadPoolExecutor(max_workers=max(len(steps), 1)) as threads:
             return list(threads.map(self._make_one, steps))
 
     def _make_one(self, step: Step) -> Outcome:
         with self._locks[step.id]:  # two variants of a model may try the same
+            earlier = self._earlier.get(step.id) if self._earlier is not None and step.action == "benchmark" else None
             if step.id not in self.turns:
-                self.turns[step.id] = self._turn(step)
+                self.turns[step.id] = earlier or self._turn(step)
         turn = (self._earlier or self.turns).get(step.id, self.turns[step.id])
         status: Status = "failed" if turn.result is None else "executed"
         return Outcome(

@@ -33,6 +33,7 @@ _MEANING = {
     "fully_integer": "No float op is left in the graph.",
     "allow_ops": "Only ops that the manifest allows.",
     "min_runtime": "It runs on that TensorFlow Lite, and on every newer one.",
+    "search.max_accuracy_loss": "The search found an artifact whose loss stays within its limit.",
     "lint": "Nothing is ruinously wrong with the samples that it was calibrated and judged on.",
 }
 
@@ -109,7 +110,7 @@ def _lint(job: Job, model: dict[str, Any]) -> Judgement:
 
 
 def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any], judgement: Judgement) -> dict[str, Any]:
-    from quantbuild import artifact_gates, gates
+    from quantbuild import artifact_gates, gates, search_gate
     from quantbuild.sample_file import read
 
     key = f"{model['name']}/{variant['name']}"
@@ -129,6 +130,7 @@ def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any], judgement
         devices=_results(job, key),
     )
     rows += artifact_gates.judge(gate, description)
+    rows += search_gate.judge(variant.get("search"))
     rows += [] if reference else _lint_rows(judgement.against.get(variant["name"], []))
     return {
         "name": variant["name"],

@@ -1,4 +1,4 @@
-"""Searches the smallest artifact that meets an accuracy limit: int8 throughout first, islands where that misses it.
+"""Searches the smallest or fastest artifact that meets an accuracy limit: int8 throughout, else with islands.
 
 Trials are judged on the selection samples alone: the loss there must keep the limit, and of two artifacts the one with
 the higher SQNR is believed. The winner is confirmed on the evaluation set; if it fails there, only what has a higher
@@ -9,7 +9,7 @@ several times proves no more than asking once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,9 +30,12 @@ TOOLS = JUDGE_TOOLS
 BY_METRIC = True
 """Its trials are judged by the model's metric, too."""
 MOST_CONFIRMATIONS = 3
+TIED = 1.05
+"""Latencies up to this ratio count as equal, since processes of one artifact differ by as much: the smaller wins."""
 NONE: Units = frozenset()
 OF_CLASSES = ("top1", "top5")
 """Metrics whose loss without labels is taken for the share of samples that choose another class than float32."""
+_LOSS_KEYS = ("loss", "loss_low", "loss_high", "n")
 
 
 class Unit(NamedTuple):
@@ -42,6 +45,13 @@ class Unit(NamedTuple):
     noise: float
     nodes: tuple[str, ...]
     cost_bytes: int
+
+
+class Latency(NamedTuple):
+    """What one trial took on the device of choice; the ratio is to float32, measured in turn with it."""
+
+    p50_ms: float
+    ratio: float
 
 
 class Confirmation(NamedTuple):
@@ -78,6 +88,7 @@ class _Search:
         self._tried: dict[Units, auto.Tried] = {}
         self._rows: list[tuple[auto.Tried, Units]] = []
         self._confirmations: list[Confirmation] = []
+        self._latencies: dict[Units, Latency] = {}
         self._base: auto.Candidate
         self._given: auto.Prepared
         self._units: list[Unit] = []
@@ -169,23 +180,43 @@ class _Search:
         costs = [unit.cost_bytes for unit in self._units]
         least = self._least_sqnr_db()
         while not self._is_over():
-            prefix = shortest_prefix(len(self._units), budget, least)
-            if prefix is not None:
-                pruned(prefix, costs, budget, least)
-            # Fewer units are mostly smaller, not always: islands that meet need no casts between them.
-            found = self._cheapest(budget, least)
-            if found is None:
+            found = shortest_prefix(self._longest(), budget, least)
+            if found is not None:
+                pruned(found, costs, budget, least)
+            meeting = [u for u, j in budget.judged.items() if j.meets_limit and j.sqnr_db > least]
+            if not meeting:
                 return
-            self._confirm(found)
+            self._confirm(self._fastest(meeting) if self._wanted["objective"] == "latency" else self._smallest(meeting))
             least = self._least_sqnr_db()
 
-    def _cheapest(self, budget: Budget, least_sqnr_db: float) -> Units | None:
-        """Return what meets the limit at the least size, of all that was judged; None where nothing does.
+    def _longest(self) -> int:
+        """Return how many units may be kept so that something is still int8."""
+        everything = {node for unit in self._units for node in unit.nodes}
+        kept: set[str] = set()
+        for length, unit in enumerate(self._units):
+            kept.update(unit.nodes)
+            if kept == everything:
+                return length
+        return len(self._units)
 
-        Of equal sizes, the one with the highest SQNR.
-        """
-        meeting = {u: j.sqnr_db for u, j in budget.judged.items() if j.meets_limit and j.sqnr_db > least_sqnr_db}
-        return min(meeting, key=lambda units: (self._cost(units), -meeting[units]), default=None)
+    def _smallest(self, meeting: Sequence[Units]) -> Units:
+        """Return what has the least bytes; of equals the highest SQNR."""
+        return min(meeting, key=lambda units: (self._cost(units), -self._tried[units].sqnr_db))
+
+    def _fastest(self, meeting: Sequence[Units]) -> Units:
+        """Return the smallest of those that are as fast as any. Raises StepError where nothing could be measured."""
+        steps = {units: self._trials.benchmark(self._tried[units].trial) for units in meeting}
+        outcomes = dict(zip(steps, self._make(list(steps.values())), strict=True))
+        auto.check_machine(outcomes.values())
+        for units, outcome in outcomes.items():
+            if outcome.result is not None:
+                result = msgspec.json.decode((self._root / steps[units].outputs["result"]).read_bytes())
+                self._latencies[units] = Latency(result["latency_ms"]["p50"], result["latency_ratio"])
+        measured = [units for units in meeting if units in self._latencies]
+        if not measured:
+            raise StepError(next(iter(outcomes.values())).message or "no trial could be measured")
+        least = min(self._latencies[units].ratio for units in measured)
+        return self._smallest([units for units in measured if self._latencies[units].ratio <= TIED * least])
 
     def _least_sqnr_db(self) -> float:
         """Return the SQNR that was not enough on the evaluation set."""
@@ -227,7 +258,10 @@ class _Search:
             "islands": [self._told_unit(unit) for unit in sorted(units)],
             "confirmations": [self._told_confirmation(each) for each in self._confirmations if "n" in each.judgement],
             "limit": self._limit,
+            "objective": self._wanted["objective"],
+            "device": self._wanted["device"],
             "verdict": verdict,
+            "best": self._told_best(units),
             "trials_left": budget.left,
         }
         values = {**result.values, **self._given.told, "scheme": self._step.parameters["scheme"], "search": told}
@@ -245,20 +279,33 @@ class _Search:
         return max(sound, key=lambda units: (self._tried[units].sqnr_db, -self._cost(units))), "fail"
 
     def _told_rows(self, chosen: auto.Tried) -> list[dict[str, Any]]:
-        rows = [auto.row(tried, chosen) for tried, _ in self._rows]
-        points = [
-            (float(row["size_bytes"] or math.inf), tried.sqnr_db)
-            for row, (tried, _) in zip(rows, self._rows, strict=True)
-        ]
+        rows = [self._told_row(tried, units, chosen) for tried, units in self._rows]
+        sizes = [math.inf if row["size_bytes"] is None else float(row["size_bytes"]) for row in rows]
+        points = [(size, tried.sqnr_db) for size, (tried, _) in zip(sizes, self._rows, strict=True)]
         return [
-            {
-                **row,
-                "loss": _loss(tried.selection),
-                "kept": [self._units[u].tensor for u in sorted(units)],
-                "front": front,
-            }
-            for row, (tried, units), front in zip(rows, self._rows, pareto(points), strict=True)
+            {**row, "front": front and row["error"] is None} for row, front in zip(rows, pareto(points), strict=True)
         ]
+
+    def _told_row(self, tried: auto.Tried, units: Units, chosen: auto.Tried) -> dict[str, Any]:
+        latency = self._latencies.get(units) if self._tried.get(units) is tried else None
+        return {
+            **auto.row(tried, chosen),
+            "loss": _loss(tried.selection),
+            "kept": [self._units[unit].tensor for unit in sorted(units)],
+            "latency_ms": None if latency is None else latency.p50_ms,
+            "latency_ratio": None if latency is None else latency.ratio,
+        }
+
+    def _told_best(self, units: Units) -> dict[str, Any]:
+        """Return what the artifact that was taken loses, and on which samples that was found."""
+        tried = self._tried[units]
+        found = next((each.judgement for each in self._confirmations if each.units == units), None)
+        about = {"label": tried.candidate.label, "sqnr_db": auto.row(tried)["sqnr_db"]}
+        if found is not None and "n" in found:
+            return {**about, "samples": "evaluation", **{key: found[key] for key in _LOSS_KEYS}}
+        row = auto.row(tried)
+        selection = {"loss": _loss(tried.selection), "loss_low": None, "loss_high": None, "n": row["n"]}
+        return {**about, "samples": "selection", **selection}
 
     def _told_unit(self, unit: int) -> dict[str, Any]:
         found = self._units[unit]

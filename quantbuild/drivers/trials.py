@@ -14,7 +14,7 @@ import msgspec
 from quantbuild.digests import sha256_of_bytes
 from quantbuild.drivers.driven import Make, made
 from quantbuild.step import Input, Step
-from quantbuild.steps import calibrate_step, evaluate_step, quantize_step
+from quantbuild.steps import benchmark_step, calibrate_step, evaluate_step, quantize_step
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 FLOAT32 = "float32"
@@ -140,6 +140,18 @@ class Trials:
             inputs={role: Input(path=path, step=evaluate.id) for role, path in evaluate.outputs.items()},
             outputs={"judgement": f"{folder}/judgement-{digest}.json"},
             tools=JUDGE_TOOLS,
+        )
+
+    def benchmark(self, trial: Step) -> Step:
+        """Return the step that measures a trial's artifact beside float32 on the device of choice."""
+        device = self._step.parameters["device"]
+        return benchmark_step(
+            f"measure:{self._model}/{trial.id.rpartition('/')[2]}@{device['name']}",
+            runner=device["runner"],
+            options=device["options"],
+            inputs={"model": artifact_of(trial), "reference": self._step.inputs["model"]},
+            folder=trial.outputs["model"].rpartition("/")[0],
+            device=device["name"],
         )
 
     def ranking(self, inputs: Mapping[str, Input], options: Mapping[str, Any], label: str) -> Step:

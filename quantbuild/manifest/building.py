@@ -15,6 +15,7 @@ from quantbuild.manifest.checks import (
     Context,
     Known,
     check_calibration,
+    check_choice,
     check_dataset_files,
     check_gate,
     check_model,
@@ -114,6 +115,7 @@ def _variant(
         check_calibration(table["scheme"], readable, path, model, context)
         if hasattr(readable, "search"):
             check_search(table.get("search"), (*path, "search"), model, context)
+        check_choice(table["scheme"], readable, path, model, known=known, context=context)
     return _own(table, Variant, path, {"options": options, "gate": gate}, context)
 
 

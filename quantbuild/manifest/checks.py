@@ -207,6 +207,16 @@ def check_calibration(
         context.add((*path, "engine"), text)
 
 
+def check_choice(
+    scheme: str, options: msgspec.Struct, path: KeyPath, model: Mapping[str, Any], *, known: Known, context: Context
+) -> None:
+    """What a scheme chooses by can be measured: a latency is one on a device of the model's."""
+    module = context.plugins.schemes[scheme]
+    device = module.device(options) if hasattr(module, "device") else None
+    if device is not None:
+        _check_gate_device(device, (*path, *module.DEVICE_KEY), model, known, context)
+
+
 def _check_gate_device(device: str, path: KeyPath, model: Mapping[str, Any], known: Known, context: Context) -> None:
     measured = model.get("devices")
     if device not in known.devices:

@@ -30,6 +30,8 @@ class Trial:
     agreement: str
     loss: str
     size: str
+    latency: str
+    on_front: bool
     kept: str
     message: str
 
@@ -59,6 +61,7 @@ class Search:
     summary: str
     trials: tuple[Trial, ...]
     with_islands: bool
+    with_latency: bool
     islands: tuple[Island, ...]
     confirmations: tuple[Confirmation, ...]
 
@@ -72,6 +75,7 @@ def view(metric: str, search: Json | None) -> Search | None:
         summary=_summary(metric, search),
         trials=tuple(_trial(metric, trial) for trial in search["trials"]),
         with_islands=any(trial.get("kept") for trial in search["trials"]),
+        with_latency=any(trial.get("latency_ms") is not None for trial in search["trials"]),
         islands=tuple(_island(each) for each in islands),
         confirmations=tuple(_confirmation(metric, each) for each in search.get("confirmations") or ()),
     )
@@ -86,7 +90,9 @@ def _summary(metric: str, search: Json) -> str:
     limit = units.metric_difference(metric, search["limit"])
     found = {"pass": "met", "fail": "not met", "undecided": "not decided", "not_measured": "met on these alone"}
     islands = units.counted(len(search.get("islands") or ()), "activation")
-    return f"{judged}, to lose at most {limit}: {found[search['verdict']]}, with {islands} out of int8."
+    least = f"latency on {search['device']}" if search["objective"] == "latency" else "size"
+    sought = f"{judged}, to lose at most {limit} at the least {least}"
+    return f"{sought}: {found[search['verdict']]}, with {islands} out of int8."
 
 
 def _trial(metric: str, trial: Json) -> Trial:
@@ -99,9 +105,17 @@ def _trial(metric: str, trial: Json) -> Trial:
         agreement=units.percent(trial.get("agreement")),
         loss=units.metric_difference(metric, trial.get("loss")),
         size=units.size(trial.get("size_bytes")),
+        latency=_latency(trial),
+        on_front=bool(trial.get("front")),
         kept=units.count(len(trial.get("kept") or ())),
         message=trial.get("error") or "",
     )
+
+
+def _latency(trial: Json) -> str:
+    if trial.get("latency_ms") is None:
+        return units.NOT_MEASURED
+    return f"{units.milliseconds(trial['latency_ms'])} ({units.ratio(trial['latency_ratio'])})"
 
 
 def _island(island: Json) -> Island:

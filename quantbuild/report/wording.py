@@ -42,6 +42,9 @@ _METRICS = {
     "mse": ("Mean squared error", "the mean squared distance of the outputs from the right values; less is better"),
 }
 
+SEARCH_LIMIT = "search.max_accuracy_loss"
+_LOSSES = ("max_accuracy_loss", "max_slice_loss", SEARCH_LIMIT)
+
 _GATES = {
     "max_accuracy_loss": ("Loss against float32", "at most"),
     "max_slice_loss": ("Loss of any slice against float32", "at most"),
@@ -50,6 +53,7 @@ _GATES = {
     "max_size_ratio": ("File size against float32", "at most"),
     "max_latency_ratio": ("Latency against float32", "at most"),
     "max_peak_memory_ratio": ("Peak memory against float32", "at most"),
+    SEARCH_LIMIT: ("Loss against float32 that was searched for", "at most"),
     **{name: (title, "") for name, title in artifact_wording.TITLES.items()},
 }
 
@@ -112,7 +116,9 @@ def gate_sentence(gate: Json, metric: str, variant: Json) -> str:
     name, value, limit = gate["name"], gate_value(gate, metric, variant), gate_limit(gate, metric)
     if gate["value"] is None:
         return f"{gate_title(gate)} was not measured"
-    if name in ("max_accuracy_loss", "max_slice_loss"):
+    if name == SEARCH_LIMIT:
+        return _search_sentence(gate, value.removeprefix("+"), limit.removeprefix("at most "))
+    if name in _LOSSES:
         return _loss_sentence(gate, value.removeprefix("+"), limit.removeprefix("at most "), variant)
     if name == "min_agreement":
         return f"agrees with float32 on {value} of the samples, where {limit} are demanded"
@@ -132,6 +138,13 @@ def _loss_sentence(gate: Json, value: str, bound: str, variant: Json) -> str:
     return f"{text}, and only {bound} are allowed"
 
 
+def _search_sentence(gate: Json, value: str, bound: str) -> str:
+    samples = f"{units.counted(gate['n'], gate['samples'] + ' sample')}"
+    if gate["verdict"] == "undecided":
+        return f"loses {value}; the limit of {bound} is inside that interval, so {samples} cannot tell"
+    return f"is the best that the search found, loses {value} on {samples}, and only {bound} are allowed"
+
+
 def gate_value(gate: Json, metric: str, variant: Json) -> str:
     """Return what was found against a gate, with its interval where it has one."""
     name, value = gate["name"], gate["value"]
@@ -142,13 +155,21 @@ def gate_value(gate: Json, metric: str, variant: Json) -> str:
     if value is None:
         return units.NOT_MEASURED
     text = _gate_number(name, value, metric)
-    accuracy = variant["accuracy"]
+    about = _about_loss(gate, metric, variant)
+    return f"{text} ({about})" if about else text
+
+
+def _about_loss(gate: Json, metric: str, variant: Json) -> str:
+    """Return the interval of a loss, and whose it is; nothing for another figure."""
+    name, accuracy = gate["name"], variant["accuracy"]
+    if name == SEARCH_LIMIT and gate["loss_high"] is not None:
+        return units.metric_interval(metric, gate["loss_low"], gate["loss_high"])
     if name == "max_slice_loss" and accuracy:
-        return f"{text} ({gate['slice']}: {slice_interval(slice_of(gate, variant), metric)})"
+        return f"{gate['slice']}: {slice_interval(slice_of(gate, variant), metric)}"
     if name == "max_accuracy_loss" and accuracy and accuracy["loss_high"] is not None:
         interval = units.metric_interval(metric, accuracy["loss_low"], accuracy["loss_high"])
-        return f"{text} ({confidence(accuracy)}: {interval})"
-    return text
+        return f"{confidence(accuracy)}: {interval}"
+    return ""
 
 
 def slice_of(gate: Json, variant: Json) -> Json:
@@ -173,7 +194,7 @@ def confidence(accuracy: Json) -> str:
 
 
 def _gate_number(name: str, value: float, metric: str) -> str:
-    if name in ("max_accuracy_loss", "max_slice_loss"):
+    if name in _LOSSES:
         return units.metric_difference(metric, value)
     if name == "min_agreement":
         return units.percent(value)

@@ -11,6 +11,7 @@ from quantbuild.schemes import int8
 
 TOOLS = int8.TOOLS
 WORKER = int8.WORKER
+DEVICE_KEY = ("search", "device")
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -20,7 +21,18 @@ class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Largest loss against float32, absolute, in the metric's unit; judged on the selection samples, and confirmed on
     the evaluation set at most three times."""
     trials: Annotated[int, Meta(ge=1)] = 16
-    """Artifacts that may be made and judged; known ones cost nothing."""
+    """Artifacts that may be judged in one search, whether they are made for it or known from an earlier one."""
+    objective: Literal["size", "latency"] = "size"
+    """What is least of those that meet the limit."""
+    device: str | None = None
+    """The device whose latencies count, for "latency"."""
+
+    def __post_init__(self) -> None:
+        """Refuse an objective without what it is measured on, and a device that nothing is measured on."""
+        if self.objective == "latency" and self.device is None:
+            raise ValueError('device: objective = "latency" needs one; add device = NAME')
+        if self.objective == "size" and self.device is not None:
+            raise ValueError('device: objective = "size" measures none; remove it or write objective = "latency"')
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,6 +49,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 def needs(options: Options) -> frozenset[str]:
     """Return which inputs it needs beside the float model."""
     return frozenset({"statistics", "calibration", "selection", "evaluation"})
+
+
+def device(options: Options) -> str | None:
+    """Return the device whose latencies decide; None where none do."""
+    return options.search.device
 
 
 def driver(options: Options) -> str:

@@ -262,6 +262,24 @@ def test_one_and_three_interpreters_correct_to_the_same_bytes(
     assert written[0] != data
 
 
+@pytest.mark.parametrize("ranges", ["minmax", "sample_mean"])
+def test_one_and_three_interpreters_give_the_same_int8_artifact_bias_correction_included(
+    transforms: ModuleType, built: Callable[[str], bytes], tmp_path: Path, ranges: str
+) -> None:
+    data, samples = built("residual"), transforms.samples(9)
+    (tmp_path / "float32.tflite").write_bytes(data)
+    made = []
+    for interpreters in (1, 3):
+        statistics = tmp_path / f"{interpreters}.npz"
+        statistics_file.write(statistics, transforms.statistics(data, samples, interpreters))
+        inputs = {"model": tmp_path / "float32.tflite", "statistics": statistics}
+        options = {"ranges": ranges, "bias_correction": True}
+        step = job("quantize", tmp_path, inputs, {"model": "m"}, {"scheme": "int8", "options": options})
+        assert quantize.run(step)["bias_correction"]["layers"] == 7
+        made.append(Path(step.outputs["model"]).read_bytes())
+    assert made[0] == made[1]
+
+
 def test_per_tensor_weights_are_corrected_as_such(transforms: ModuleType, built: Callable[[str], bytes]) -> None:
     data = built("depthwise_block")
     model, measured = graph.read(data), transforms.statistics(built("depthwise_block"), transforms.samples(3))

@@ -71,6 +71,7 @@ class World:
         """Methods of ranges, and actions, that fail."""
         self.groups = 3
         self.bytes_each = 10
+        self.latency: Callable[[set[str]], float] = lambda kept: 1.0
         self._options: dict[str, dict[str, Any]] = {}
 
     def make(self, steps: Sequence[Step]) -> list[Outcome]:
@@ -102,15 +103,23 @@ class World:
         sqnr_db, loss = self._worth(self._options[path])
         return {"sqnr_db": sqnr_db, "agreement": 1 - loss, "n": 100, "loss": loss}
 
-    def _equalize(self, step: Step) -> dict[str, Any]:
-        return {"groups": self.groups}
-
     def _rank(self, step: Step) -> dict[str, Any]:
         units = [{"tensor": name, "noise": 1.0, "nodes": [name], "cost_bytes": 1} for name in UNITS]
         path = self.root / step.outputs["ranking"]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"units": units}))
         return {}
+
+    def _equalize(self, step: Step) -> dict[str, Any]:
+        return {"groups": self.groups}
+
+    def _benchmark(self, step: Step) -> dict[str, Any]:
+        kept = self._options[step.inputs["model"].path].get("keep_float", ())
+        ratio = self.latency(set(kept))
+        path = self.root / step.outputs["result"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"latency_ms": {"p50": 10 * ratio}, "latency_ratio": ratio}))
+        return {"status": "measured"}
 
     def _judge(self, step: Step) -> dict[str, Any]:
         return next(self._confirmed)
@@ -153,13 +162,20 @@ def searched(
     confidence: float = 0.95,
     islands: str = "float",
     metric: str = "top1",
+    objective: str = "size",
 ) -> Driven:
-    wanted = {"max_accuracy_loss": limit, "trials": trials, "objective": "size", "device": None}
+    on_device = {} if objective == "size" else {"device": {"name": "host", "runner": "host", "options": {}}}
+    device = None if objective == "size" else "host"
+    wanted = {"max_accuracy_loss": limit, "trials": trials, "objective": objective, "device": device}
     options = {"io": "float32", "islands": islands, "search": wanted}
     calibration = {"dataset": {"name": "c", "loader": "npz"}, "hold_back": None}
-    selection = {**SELECTION, "metric": metric}
     given = step(
-        "mixed", options, evaluation=EVALUATION, confidence=confidence, calibration=calibration, selection=selection
+        "mixed",
+        options,
+        evaluation=EVALUATION,
+        confidence=confidence,
+        calibration=calibration,
+        **{"selection": {**SELECTION, "metric": metric}, **on_device},
     )
     return mixed.drive(given, world.make, world.root)
 
@@ -476,3 +492,49 @@ def test_of_all_that_meets_the_limit_the_smallest_is_confirmed(tmp_path: Path, b
     search = searched(world).values["search"]
     meeting = [row for row in search["trials"] if row["loss"] <= 0.01]
     assert search["chosen"] == min(meeting, key=lambda row: row["size_bytes"])["label"]
+
+
+def test_trials_are_named_by_the_places_of_what_they_keep(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
+    search = searched(world).values["search"]
+    labels = [row["label"] for row in search["trials"]]
+    assert len(set(labels)) == len(labels)
+    assert search["chosen"].endswith("-islands-2+4")
+
+
+def test_the_best_found_is_told_with_the_samples_that_it_was_found_on(tmp_path: Path) -> None:
+    confirmed = searched(World(tmp_path, culprits(), [judged("pass", 0.002)])).values["search"]["best"]
+    assert (confirmed["samples"], confirmed["loss"], confirmed["loss_high"]) == ("evaluation", 0.002, 0.004)
+    missed = searched(World(tmp_path, culprits("t30", "t35"), []), trials=5).values["search"]["best"]
+    assert (missed["samples"], missed["loss"], missed["loss_high"], missed["n"]) == ("selection", 0.1, None, 100)
+
+
+def test_the_fastest_that_meets_the_limit_is_taken_for_latency(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
+    world.latency = lambda kept: 2.0 / len(kept)  # what casts least
+    search = searched(world, objective="latency").values["search"]
+    measured = {row["label"]: row for row in search["trials"] if row["latency_ratio"] is not None}
+    assert len(measured) == len(world.of("benchmark")) > 2
+    assert all(row["loss"] <= 0.01 for row in measured.values())
+    assert measured[search["chosen"]]["latency_ratio"] == min(row["latency_ratio"] for row in measured.values())
+    assert (search["objective"], search["device"]) == ("latency", "host")
+
+
+def test_of_equally_fast_ones_the_smallest_is_taken(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
+    world.latency = lambda kept: 1.0 - 0.001 * len(kept)
+    search = searched(world, objective="latency").values["search"]
+    assert [unit["tensor"] for unit in search["islands"]] == ["t1", "t3"]
+
+
+def test_int8_throughout_that_meets_the_limit_needs_no_measurement(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits(), [judged("pass", 0.001)])
+    searched(world, objective="latency")
+    assert world.of("benchmark") == []
+
+
+def test_a_device_that_measures_nothing_fails_the_search(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
+    world.broken = {"benchmark"}
+    with pytest.raises(StepError, match="it broke"):
+        searched(world, objective="latency")

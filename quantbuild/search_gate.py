@@ -1,0 +1,48 @@
+"""Judges what a search came to: the limit that its artifact was looked for by is a gate like any other. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from quantbuild.artifact_gates import row
+
+NAME = "search.max_accuracy_loss"
+
+Row = dict[str, Any]
+
+
+def judge(search: Mapping[str, Any] | None) -> list[Row]:
+    """Return a row for a search with a limit, as the quantize step tells it; none for any other choice.
+
+    The verdict is the search's own: with evaluation samples that of its last confirmation, whose confidence is divided
+    among the confirmations that there may be; "fail" where nothing met the limit on the selection samples. The row's
+    value is the loss of the best artifact found; beside it are its interval (None: selection samples have none), the
+    number of samples and which they are.
+    """
+    if search is None or "limit" not in search:
+        return []
+    best = search["best"]
+    found = {key: best[key] for key in ("loss_low", "loss_high", "n", "samples")}
+    message = f"{_loss(best)} is {_relation(search)} {search['limit']:.4g}; {_how(search)}"
+    return [{**row(NAME, search["limit"], best["loss"], search["verdict"], message), **found}]
+
+
+def _loss(best: Mapping[str, Any]) -> str:
+    interval = "" if best["loss_high"] is None else f" [{best['loss_low']:.4g}, {best['loss_high']:.4g}]"
+    return f"loss {best['loss']:.4g}{interval} of {best['n']} {best['samples']} samples"
+
+
+def _relation(search: Mapping[str, Any]) -> str:
+    return {"pass": "within", "fail": "beyond", "not_measured": "within"}.get(search["verdict"], "not decided against")
+
+
+def _how(search: Mapping[str, Any]) -> str:
+    trials, label = len(search["trials"]), search["best"]["label"]
+    tried = f"{label} of {trials} artifact{'s' if trials > 1 else ''} tried"
+    if search["verdict"] == "fail":
+        left = "; more trials may find one that meets it" if search["trials_left"] <= 0 else ""
+        return f"best found: {tried}{left}"
+    if search["verdict"] == "not_measured":
+        return f"{tried}; there is no evaluation set to confirm it on"
+    return tried

@@ -1,0 +1,175 @@
+"""The search for mixed precision in a real build: what it reads, what it repeats, what it does where it fails."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import harmed
+import pytest
+from conftest import DEVICE, DODO, Workspace
+
+SETS = ("calibration", "selection", "test")
+MANIFEST = (
+    "schema = 1\n"
+    + "".join(f'[dataset.{name}]\nloader = "npz"\npath = "{name}.npz"\ninput = "x"\nlabel = "y"\n' for name in SETS)
+    + DEVICE
+    + """
+[model.m]
+source = "keras"
+path = "model.keras"
+calibration = "calibration"
+selection = "selection"
+evaluation = "test"
+metric = "top1"
+lint_ignore = ["noise"]
+[model.m.variant]
+int8 = { scheme = "int8", keep_float = ["scores"] }
+mixed = { scheme = "mixed", search = { max_accuracy_loss = 0.1 } }
+"""
+)
+LIMIT = "max_accuracy_loss = 0.1"
+
+
+@pytest.fixture(scope="module")
+def searched(make_models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace whose search was done."""
+    root = tmp_path_factory.mktemp("mixed") / "workspace"
+    shutil.copytree(make_models(harmed.script()), root)
+    (root / "manifests").mkdir()
+    (root / "manifests" / "m.toml").write_text(MANIFEST)
+    (root / "dodo.py").write_text(DODO)
+    workspace = Workspace(root)
+    workspace.doit("check")
+    return workspace
+
+
+def search(workspace: Workspace, variant: str = "mixed") -> dict[str, Any]:
+    found: dict[str, Any] = record(workspace.root / "build/m" / variant / "model.tflite.record.json")["values"][
+        "search"
+    ]
+    return found
+
+
+def record(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_bytes())["result"]
+    return found
+
+
+def trials(workspace: Workspace, status: str) -> set[str]:
+    return {step["id"] for step in workspace.last_run()["trials"]["steps"] if step["status"] == status}
+
+
+def test_the_harmed_activations_alone_leave_int8_and_the_limit_is_met(searched: Workspace) -> None:
+    found = search(searched)
+    assert found["verdict"] == "pass"
+    assert found["trials"][0]["loss"] > 0.1
+    loud = {unit["tensor"].rpartition("conv_")[2][0] for unit in found["islands"]}
+    assert loud == {"1", "3"}
+    assert [each["verdict"] for each in found["confirmations"]][-1] == "pass"
+    kept = record(searched.root / "build/m/mixed/model.tflite.record.json")["values"]["kept_float"]
+    assert 0 < len(kept) < 8
+    front = [(row["size_bytes"], row["sqnr_db"]) for row in found["trials"] if row["front"]]
+    assert len(front) > 1
+    assert sorted(front) == sorted(front, key=lambda point: point[1])
+
+
+def test_no_trial_reads_the_evaluation_set(searched: Workspace) -> None:
+    digest = hashlib.sha256((searched.root / "test.npz").read_bytes()).hexdigest()
+    readers = []
+    records = list((searched.root / "build/m/.trials").rglob("*.record.json"))
+    for path in records:
+        step = json.loads(path.read_bytes())["step"]
+        preimage = record(path)["preimage"]
+        if digest in preimage["inputs"].values() or '"test"' in json.dumps(preimage["parameters"]):
+            readers.append(step)
+    assert len(records) > 10
+    assert len(readers) == len(search(searched)["confirmations"])
+    assert all(step.startswith("confirm:") for step in readers)
+
+
+def test_a_changed_limit_searches_again_from_what_is_known(searched: Workspace, tmp_path: Path) -> None:
+    workspace = searched.copied(tmp_path / "limit")
+    known = {row["id"] for row in searched.last_run()["trials"]["steps"]}
+    workspace.edit(LIMIT, "max_accuracy_loss = 0.09")
+    workspace.doit("check")
+    assert "quantize:m/mixed" in workspace.steps("executed")
+    counted = workspace.last_run()["trials"]
+    again = trials(workspace, "executed") & known
+    assert all(step.startswith("judge:") for step in again)  # the limit is what it judges by
+    assert counted["up_to_date"] > 10
+    assert counted["executed"] == len(trials(workspace, "executed"))
+
+
+def test_other_nodes_kept_in_float_do_not_calibrate_again(searched: Workspace, tmp_path: Path) -> None:
+    workspace = searched.copied(tmp_path / "kept")
+    workspace.edit('keep_float = ["scores"]', 'keep_float = ["conv_5", "scores"]')
+    workspace.doit("quantize")
+    assert workspace.steps("executed") == {"quantize:m/int8", "dist"}
+    assert not any("calibrate" in step for step in trials(workspace, "executed"))
+
+
+def test_the_budget_holds_and_a_limit_that_cannot_be_met_fails_its_gate(searched: Workspace, tmp_path: Path) -> None:
+    workspace = searched.copied(tmp_path / "budget")
+    workspace.edit(LIMIT, "max_accuracy_loss = 0.001, trials = 5")
+    output = workspace.doit("check", code=1)
+    told = re.search(r"gate failed: m/mixed: search\.max_accuracy_loss: (.*)", output)
+    assert told is not None
+    assert re.match(
+        r"loss \S+ of 120 selection samples is beyond 0.001; best found: \S+ of 5 artifacts tried", told.group(1)
+    )
+    found = search(workspace)
+    assert len(found["trials"]) == 5
+    assert found["verdict"] == "fail"
+    assert found["confirmations"] == []
+    suite = ET.parse(workspace.root / "build/report/junit.xml").getroot()
+    (case,) = suite.findall(".//testcase[@name='search.max_accuracy_loss']")
+    assert case.find("failure") is not None
+    workspace.doit("report", code=1)
+    report = json.loads((workspace.root / "build/report/report.json").read_bytes())
+    variant = next(each for each in report["models"][0]["variants"] if each["name"] == "mixed")
+    (gate,) = variant["gates"]
+    assert (gate["name"], gate["limit"], gate["verdict"]) == ("search.max_accuracy_loss", 0.001, "fail")
+    assert gate["value"] == found["best"]["loss"] == next(r["loss"] for r in found["trials"] if r["chosen"])
+    assert variant["verdict"] == "fail"
+    page = (workspace.root / "build/report/index.html").read_text()
+    assert "is the best that the search found" in page
+    lock = json.loads((workspace.root / "dist/quantbuild.lock.json").read_bytes())
+    assert '"fail"' in json.dumps(lock)
+
+
+def test_what_too_few_evaluation_samples_cannot_decide_is_told_as_undecided(
+    searched: Workspace, tmp_path: Path
+) -> None:
+    workspace = searched.copied(tmp_path / "undecided")
+    workspace.edit('path = "test.npz"', 'path = "test.npz"\nsamples = 12')
+    workspace.doit("check")
+    assert search(workspace)["verdict"] == "undecided"
+    check = json.loads((workspace.root / "build/report/check.json").read_bytes())
+    gates = {each["name"]: each["gates"] for each in check["models"][0]["variants"]}
+    assert [(row["name"], row["verdict"], row["fails"]) for row in gates["mixed"]] == [
+        ("search.max_accuracy_loss", "undecided", False)
+    ]
+    workspace.edit("[model.m.variant]", '[model.m.gate]\nundecided = "fail"\n[model.m.variant]')
+    assert "gate failed: m/mixed: search.max_accuracy_loss" in workspace.doit("check", code=1)
+
+
+def test_the_objective_latency_is_measured_on_its_device(searched: Workspace, tmp_path: Path) -> None:
+    workspace = searched.copied(tmp_path / "latency")
+    workspace.edit(LIMIT, 'max_accuracy_loss = 0.5, objective = "latency", device = "host"')
+    workspace.doit("quantize")
+    found = search(workspace)
+    measured = [row for row in found["trials"] if row["latency_ratio"] is not None]
+    assert len(measured) == sum(step.startswith("measure:") for step in trials(workspace, "executed")) > 1
+    assert all(row["loss"] <= 0.5 for row in measured)
+    chosen = next(row for row in found["trials"] if row["chosen"])
+    if len(found["confirmations"]) == 1:
+        assert chosen["latency_ratio"] <= 1.05 * min(row["latency_ratio"] for row in measured)
+    workspace.doit("quantize")
+    assert workspace.last_run()["executed"] == 0
