@@ -24,7 +24,7 @@ def judge(search: Mapping[str, Any] | None) -> list[Row]:
         return []
     best = search["best"]
     found = {key: best[key] for key in ("loss_low", "loss_high", "n", "samples")}
-    message = f"{_loss(best)} is {_relation(search)} {search['limit']:.4g}; {_how(search)}"
+    message = f"{_loss(best)} is {_relation(search)} {search['limit']:.4g}{_how(search)}"
     return [{**row(NAME, search["limit"], best["loss"], search["verdict"], message), **found}]
 
 
@@ -42,7 +42,7 @@ def _how(search: Mapping[str, Any]) -> str:
     tried = f"{label} of {trials} artifact{'s' if trials > 1 else ''} tried"
     if search["verdict"] == "fail":
         left = "; more trials may find one that meets it" if search["trials_left"] <= 0 else ""
-        return f"best found: {tried}{left}"
+        return f"; best found: {tried}{left}"
     if search["verdict"] == "not_measured":
-        return f"{tried}; there is no evaluation set to confirm it on"
-    return tried
+        return f"; {tried}; there is no evaluation set to confirm it on"
+    return f"; {tried}"

@@ -101,8 +101,7 @@ def test_a_changed_limit_searches_again_from_what_is_known(searched: Workspace, 
     workspace.doit("check")
     assert "quantize:m/mixed" in workspace.steps("executed")
     counted = workspace.last_run()["trials"]
-    again = trials(workspace, "executed") & known
-    assert all(step.startswith("judge:") for step in again)  # the limit is what it judges by
+    assert not trials(workspace, "executed") & known
     assert counted["up_to_date"] > 10
     assert counted["executed"] == len(trials(workspace, "executed"))
 
