@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from quantbuild.build import device_fingerprint
 from quantbuild.code import CodeDigests
 from quantbuild.drivers import auto, mixed
 from quantbuild.drivers.driven import Driven
@@ -51,6 +52,11 @@ scheme = "int8"
 [model.m.variant.mixed]
 scheme = "mixed"
 search = { max_accuracy_loss = 0.01 }
+[model.m.variant.fast]
+scheme = "mixed"
+search = { max_accuracy_loss = 0.01, objective = "latency", device = "host" }
+[device.host]
+runner = "host"
 """
 
 
@@ -71,7 +77,7 @@ class World:
         """Methods of ranges, and actions, that fail."""
         self.groups = 3
         self.bytes_each = 10
-        self.latency: Callable[[set[str]], float] = lambda kept: 1.0
+        self.latency: Callable[[set[str]], float | None] = lambda kept: 1.0
         self._options: dict[str, dict[str, Any]] = {}
 
     def make(self, steps: Sequence[Step]) -> list[Outcome]:
@@ -118,7 +124,8 @@ class World:
         ratio = self.latency(set(kept))
         path = self.root / step.outputs["result"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"latency_ms": {"p50": 10 * ratio}, "latency_ratio": ratio}))
+        latency = None if ratio is None else {"p50": 10 * ratio}
+        path.write_text(json.dumps({"latency_ms": latency, "latency_ratio": ratio}))
         return {"status": "measured"}
 
     def _judge(self, step: Step) -> dict[str, Any]:
@@ -398,7 +405,7 @@ def test_a_key_covers_the_code_and_tools_of_all_that_a_driver_may_have_made(tmp_
     code = CodeDigests(tmp_path / "build" / "code.msgpack")
     actions = set()
     seen: dict[str, Step] = {}
-    for variant in ("auto", "default", "mixed"):
+    for variant in ("auto", "default", "mixed", "fast"):
         driven = planned[f"quantize:m/{variant}"]
         covered = code.closure((f"quantbuild.actions.{driven.action}", *driven.code))
         world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
@@ -409,7 +416,10 @@ def test_a_key_covers_the_code_and_tools_of_all_that_a_driver_may_have_made(tmp_
             assert code.closure((f"quantbuild.actions.{made.action}", *made.code)).items() <= covered.items(), made.id
             assert set(made.tools) <= set(driven.tools), made.id
             assert driven.by_cpu or not made.by_cpu
-    assert actions == {"calibrate", "equalize", "evaluate", "histograms", "judge", "quantize", "rank"}
+    fast, other = planned["quantize:m/fast"], planned["quantize:m/mixed"]
+    assert (fast.runner, other.runner) == ("host", None)
+    assert device_fingerprint(fast) == device_fingerprint(planned["benchmark:m/fast@host"])
+    assert actions == {"benchmark", "calibrate", "equalize", "evaluate", "histograms", "judge", "quantize", "rank"}
 
 
 # What a search says and spends ---------------------------------------------------------------------------------------
@@ -536,5 +546,12 @@ def test_int8_throughout_that_meets_the_limit_needs_no_measurement(tmp_path: Pat
 def test_a_device_that_measures_nothing_fails_the_search(tmp_path: Path) -> None:
     world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
     world.broken = {"benchmark"}
-    with pytest.raises(StepError, match="it broke"):
+    with pytest.raises(StepError, match=r'search\.device: no latency from "host": it broke'):
+        searched(world, objective="latency")
+
+
+def test_a_device_out_of_reach_fails_the_search(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
+    world.latency = lambda kept: None
+    with pytest.raises(StepError, match=r'no latency from "host": it measured nothing'):
         searched(world, objective="latency")
