@@ -409,7 +409,7 @@ def test_a_key_covers_the_code_and_tools_of_all_that_a_driver_may_have_made(tmp_
         driven = planned[f"quantize:m/{variant}"]
         covered = code.closure((f"quantbuild.actions.{driven.action}", *driven.code))
         world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
-        (mixed if variant == "mixed" else auto).drive(driven, world.make, tmp_path)
+        (mixed if driven.driver == "mixed" else auto).drive(driven, world.make, tmp_path)
         for made in world.made:
             assert seen.setdefault(made.id, made) == made  # one of them is made for all variants
             actions.add(made.action)
