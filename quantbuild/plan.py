@@ -269,8 +269,10 @@ def _driven(workspace: Workspace, model: Model, variant: Variant, step: Step, ne
         loader = plug_in("datasets", parameters[owner]["dataset"]["loader"])
         code.append(loader.__name__)
         tools |= set(tools_of(loader))
-    if needed & {"selection", "evaluation"}:
+    if driver.BY_METRIC:
         inputs |= _metric_code(model.metric)
+    elif "selection" in parameters:
+        parameters["selection"] = {**parameters["selection"], "metric": WITHOUT_LABELS}
     if "evaluation" in needed:
         parameters["confidence"] = variant.gate.confidence
         baseline = f"evaluate:{model.name}/{FLOAT32}"

@@ -1,4 +1,5 @@
-"""Building steps twice beside the workspace, on equal inputs: nothing of build/, dist/ or a cache is read or written.
+"""Building steps twice beside the workspace, on equal inputs: nothing of build/, dist/ or a cache is read or written,
+but for latencies, which are never twice the same: what was chosen by one is chosen by the one in build/ again.
 
 The second build has processes and folders of its own and, where it may choose, one processor less: what depends on any
 of them shows. A step that differs hands on what it made first, so that the steps after it are judged by themselves.
@@ -7,6 +8,7 @@ of them shows. A step that differs hands on what it made first, so that the step
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -16,14 +18,15 @@ from pathlib import Path
 import msgspec
 
 from quantbuild.build import Build, machine_for, worker_pool
-from quantbuild.digests import Digests
+from quantbuild.digests import Digests, sha256_of_file
 from quantbuild.errors import MachineError, StepError
 from quantbuild.execution import Apart, Clock, Execution, Pending
 from quantbuild.freshness import changes, key_of
 from quantbuild.machine import processors
 from quantbuild.memory import Peaks
 from quantbuild.outcome import Outcome, Status
-from quantbuild.record import Output, Result
+from quantbuild.plan import record_path
+from quantbuild.record import Output, Result, read_record
 from quantbuild.step import Job, Step, file_name
 from quantbuild.watcher import Watcher
 
@@ -186,14 +189,39 @@ class _Round:
 
     def _make_one(self, step: Step) -> Outcome:
         with self._locks[step.id]:  # two variants of a model may try the same
-            earlier = self._earlier.get(step.id) if self._earlier is not None and step.action == "benchmark" else None
             if step.id not in self.turns:
-                self.turns[step.id] = earlier or self._turn(step)
+                self.turns[step.id] = self._measured_before(step) or self._turn(step)
         turn = (self._earlier or self.turns).get(step.id, self.turns[step.id])
         status: Status = "failed" if turn.result is None else "executed"
         return Outcome(
             step=step.id, status=status, result=turn.result, message=turn.message, by_machine=turn.by_machine
         )
+
+    def _measured_before(self, step: Step) -> Turn | None:
+        """Return what a benchmark found in the first build, and in that what it found in build/, if that is known."""
+        if step.action != "benchmark":
+            return None
+        if self._earlier is not None:
+            return self._earlier.get(step.id)
+        record = read_record(self._build.root / record_path(step))
+        if record is None or record.result is None:
+            return None
+        try:
+            return Turn(result=record.result) if self._taken_from_build(step, record.result) else None
+        except (StepError, OSError):
+            return None  # it is measured anew, which says what is wrong
+
+    def _taken_from_build(self, step: Step, result: Result) -> bool:
+        """Copy the outputs of a step that stands in build/; return whether they are what this build would ask for."""
+        if result.key != key_of(self._build.preimage(step)):
+            return False
+        for output in result.outputs.values():
+            target = self._folder / output.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._build.root / output.path, target)
+            if sha256_of_file(target) != output.sha256:
+                return False
+        return True
 
 
 class Comparer:

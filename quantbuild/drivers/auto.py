@@ -22,6 +22,8 @@ ACTIONS = ("calibrate", "equalize", "evaluate", "histograms", "quantize")
 """What it may have done: the key of its own step covers their code, since they decide what it makes."""
 TOOLS: tuple[str, ...] = ()
 """Distributions that these use beside the scheme's and the datasets' own."""
+BY_METRIC = False
+"""Its trials are judged by SQNR alone: the metric may need labels that calibration samples lack."""
 AUTO = "auto"
 DEFAULT_CANDIDATES = ("minmax", "sample_mean")
 NEED_HISTOGRAMS = frozenset({"percentile", "mse", "kl"})

@@ -27,6 +27,8 @@ from quantbuild.step import Step
 ACTIONS = (*auto.ACTIONS, "judge", "rank")
 """What it may have done: see `auto`."""
 TOOLS = JUDGE_TOOLS
+BY_METRIC = True
+"""Its trials are judged by the model's metric, too."""
 MOST_CONFIRMATIONS = 3
 TIED = 1.05
 """Latencies up to this ratio count as equal, since processes of one artifact differ by as much: the smaller wins."""
@@ -209,10 +211,12 @@ class _Search:
         for units, outcome in outcomes.items():
             if outcome.result is not None:
                 result = msgspec.json.decode((self._root / steps[units].outputs["result"]).read_bytes())
-                self._latencies[units] = Latency(result["latency_ms"]["p50"], result["latency_ratio"])
+                if result.get("latency_ratio") is not None:  # a device may be out of reach without being required
+                    self._latencies[units] = Latency(result["latency_ms"]["p50"], result["latency_ratio"])
         measured = [units for units in meeting if units in self._latencies]
         if not measured:
-            raise StepError(next(iter(outcomes.values())).message or "no trial could be measured")
+            why = next((outcome.message for outcome in outcomes.values() if outcome.message), "it measured nothing")
+            raise StepError(f'search.device: no latency from "{self._wanted["device"]}": {why}')
         least = min(self._latencies[units].ratio for units in measured)
         return self._smallest([units for units in measured if self._latencies[units].ratio <= TIED * least])
 

@@ -18,6 +18,8 @@ from quantbuild.steps import benchmark_step, calibrate_step, evaluate_step, quan
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 FLOAT32 = "float32"
+SQNR = "sqnr"
+SELECTED = {"evaluation": "json", "samples": "npz"}
 JUDGE_TOOLS = ("numpy", "scipy")
 
 
@@ -170,13 +172,15 @@ class Trials:
         )
 
     def _selected(self, name: str, inputs: Mapping[str, Input]) -> Step:
-        folder = self._folder(name)
+        selection = self._step.parameters["selection"]
+        # One variant may look at SQNR alone, another at the model's metric, too.
+        kind = "selection" if selection["metric"] == SQNR else "selection-by-metric"
         return evaluate_step(
-            f"select:{self._model}/{name}",
+            f"select:{self._model}/{name}{kind.removeprefix('selection')}",
             inputs=inputs,
-            parameters=self._step.parameters["selection"],
+            parameters=selection,
             files=self._files("selection") | self._files("metric"),
-            outputs={"evaluation": f"{folder}/selection.json", "samples": f"{folder}/selection.npz"},
+            outputs={role: f"{self._folder(name)}/{kind}.{end}" for role, end in SELECTED.items()},
         )
 
     def _files(self, owner: str) -> dict[str, Input]:

@@ -147,11 +147,18 @@ class Accuracy(msgspec.Struct, kw_only=True):
 
 
 class Search(msgspec.Struct, kw_only=True):
-    """What a scheme tried before it chose."""
+    """What a scheme tried before it chose; what follows `confirmations` is of a search for a limit alone."""
 
     trials: list[dict[str, Any]]
     chosen: Any
     confirmations: Any
+    islands: list[dict[str, Any]] = []
+    limit: float | None = None
+    objective: Literal["size", "latency"] | None = None
+    device: str | None = None
+    verdict: Verdict | None = None
+    best: dict[str, Any] | None = None
+    trials_left: int | None = None
 
 
 class OutputNoise(msgspec.Struct, kw_only=True):

@@ -172,3 +172,6 @@ def test_the_objective_latency_is_measured_on_its_device(searched: Workspace, tm
         assert chosen["latency_ratio"] <= 1.05 * min(row["latency_ratio"] for row in measured)
     workspace.doit("quantize")
     assert workspace.last_run()["executed"] == 0
+    told = workspace.quantbuild("verify", "m/mixed")  # the choice follows from the latencies that were measured
+    assert "m/mixed  reproducible" in told
+    assert "equal to the one in build/" in told

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from quantbuild.build import device_fingerprint
 from quantbuild.code import CodeDigests
 from quantbuild.drivers import auto, mixed
 from quantbuild.drivers.driven import Driven
@@ -46,9 +47,16 @@ selection = "s"
 scheme = "int8"
 ranges = { method = "auto", candidates = ["minmax", "percentile"] }
 equalize = true
+[model.m.variant.default]
+scheme = "int8"
 [model.m.variant.mixed]
 scheme = "mixed"
 search = { max_accuracy_loss = 0.01 }
+[model.m.variant.fast]
+scheme = "mixed"
+search = { max_accuracy_loss = 0.01, objective = "latency", device = "host" }
+[device.host]
+runner = "host"
 """
 
 
@@ -68,7 +76,8 @@ class World:
         self.broken: set[str] = set()
         """Methods of ranges, and actions, that fail."""
         self.groups = 3
-        self.latency: Callable[[set[str]], float] = lambda kept: 1.0
+        self.bytes_each = 10
+        self.latency: Callable[[set[str]], float | None] = lambda kept: 1.0
         self._options: dict[str, dict[str, Any]] = {}
 
     def make(self, steps: Sequence[Step]) -> list[Outcome]:
@@ -83,7 +92,7 @@ class World:
         if not self.broken.isdisjoint({step.action, ranges}):
             return Outcome(step=step.id, status="failed", message="it broke")
         values = getattr(self, f"_{step.action}", lambda step: {})(step)
-        size = 1000 + 10 * len(self._options.get(step.outputs.get("model", ""), {}).get("keep_float", ()))
+        size = 1000 + self.bytes_each * len(self._options.get(step.outputs.get("model", ""), {}).get("keep_float", ()))
         outputs = {role: Output(path=path, sha256="0" * 64, size_bytes=size) for role, path in step.outputs.items()}
         return Outcome(
             step=step.id, status="executed", result=Result(key="", preimage={}, outputs=outputs, values=values)
@@ -115,7 +124,8 @@ class World:
         ratio = self.latency(set(kept))
         path = self.root / step.outputs["result"]
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"latency_ms": {"p50": 10 * ratio}, "latency_ratio": ratio}))
+        latency = None if ratio is None else {"p50": 10 * ratio}
+        path.write_text(json.dumps({"latency_ms": latency, "latency_ratio": ratio}))
         return {"status": "measured"}
 
     def _judge(self, step: Step) -> dict[str, Any]:
@@ -394,17 +404,22 @@ def test_a_key_covers_the_code_and_tools_of_all_that_a_driver_may_have_made(tmp_
     planned = {each.id: each for each in plan(load(tmp_path, environ={}, check_files=False))}
     code = CodeDigests(tmp_path / "build" / "code.msgpack")
     actions = set()
-    for variant in ("auto", "mixed"):
+    seen: dict[str, Step] = {}
+    for variant in ("auto", "default", "mixed", "fast"):
         driven = planned[f"quantize:m/{variant}"]
         covered = code.closure((f"quantbuild.actions.{driven.action}", *driven.code))
         world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
-        (auto if variant == "auto" else mixed).drive(driven, world.make, tmp_path)
+        (mixed if driven.driver == "mixed" else auto).drive(driven, world.make, tmp_path)
         for made in world.made:
+            assert seen.setdefault(made.id, made) == made  # one of them is made for all variants
             actions.add(made.action)
             assert code.closure((f"quantbuild.actions.{made.action}", *made.code)).items() <= covered.items(), made.id
             assert set(made.tools) <= set(driven.tools), made.id
             assert driven.by_cpu or not made.by_cpu
-    assert actions == {"calibrate", "equalize", "evaluate", "histograms", "judge", "quantize", "rank"}
+    fast, other = planned["quantize:m/fast"], planned["quantize:m/mixed"]
+    assert (fast.runner, other.runner) == ("host", None)
+    assert device_fingerprint(fast) == device_fingerprint(planned["benchmark:m/fast@host"])
+    assert actions == {"benchmark", "calibrate", "equalize", "evaluate", "histograms", "judge", "quantize", "rank"}
 
 
 # What a search says and spends ---------------------------------------------------------------------------------------
@@ -464,6 +479,31 @@ def test_a_loss_that_the_selection_samples_cannot_tell_is_refused(
     assert world.of("rank") == []
 
 
+def test_ranges_are_chosen_whatever_the_metric_is(tmp_path: Path) -> None:
+    """By SQNR alone: a metric may need labels that calibration samples lack, or classes that a model has not."""
+    (tmp_path / "manifests").mkdir()
+
+    def planned(metric: str) -> dict[str, Step]:
+        (tmp_path / "manifests" / "m.toml").write_text(MANIFEST.replace("[model.m]", f'[model.m]\nmetric = "{metric}"'))
+        return {each.id: each for each in plan(load(tmp_path, environ={}, check_files=False))}
+
+    first, others = planned("agreement"), [planned("top1"), planned("my_metrics:score")]
+    for other in others:
+        assert other["quantize:m/default"] == first["quantize:m/default"]
+        assert other["quantize:m/mixed"] != first["quantize:m/mixed"]
+    assert first["quantize:m/default"].parameters["selection"]["metric"] == "sqnr"
+
+
+@pytest.mark.parametrize("bytes_each", [10, -10])
+def test_of_all_that_meets_the_limit_the_smallest_is_confirmed(tmp_path: Path, bytes_each: int) -> None:
+    """Islands that meet cost fewer casts: more of them may be the smaller file."""
+    world = World(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
+    world.bytes_each = bytes_each
+    search = searched(world).values["search"]
+    meeting = [row for row in search["trials"] if row["loss"] <= 0.01]
+    assert search["chosen"] == min(meeting, key=lambda row: row["size_bytes"])["label"]
+
+
 def test_trials_are_named_by_the_places_of_what_they_keep(tmp_path: Path) -> None:
     world = World(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
     search = searched(world).values["search"]
@@ -506,5 +546,12 @@ def test_int8_throughout_that_meets_the_limit_needs_no_measurement(tmp_path: Pat
 def test_a_device_that_measures_nothing_fails_the_search(tmp_path: Path) -> None:
     world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
     world.broken = {"benchmark"}
-    with pytest.raises(StepError, match="it broke"):
+    with pytest.raises(StepError, match=r'search\.device: no latency from "host": it broke'):
+        searched(world, objective="latency")
+
+
+def test_a_device_out_of_reach_fails_the_search(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
+    world.latency = lambda kept: None
+    with pytest.raises(StepError, match=r'no latency from "host": it measured nothing'):
         searched(world, objective="latency")
