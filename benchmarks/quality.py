@@ -127,12 +127,6 @@ def build(root: Path) -> dict[str, Any]:
     return report
 
 
-def worse(root: Path, model: str, one: str, other: str) -> tuple[float, float] | None:
-    """Return the interval of how much worse `one` is than `other` on the same test samples."""
-    scores = [np.load(root / f"build/{model}/{name}/samples.npz")["score"] for name in (other, one)]
-    return statistics.paired_mean(scores[0], scores[1], 0.95)
-
-
 class Row(NamedTuple):
     """One artifact of the table."""
 
@@ -169,6 +163,13 @@ def _how(search: dict[str, Any]) -> str:
     return f"{made}, {islands} islands" if "islands" in search else made
 
 
+def worse(root: Path, one: Row, other: Row) -> tuple[float, float] | None:
+    """Return the interval of how much worse `one` is than `other` on the same test samples."""
+    rows = (other, one) if one.variant["accuracy"]["higher_is_better"] else (one, other)
+    scores = [np.load(root / f"build/{row.subject.name}/{row.name}/samples.npz")["score"] for row in rows]
+    return statistics.paired_mean(scores[0], scores[1], 0.95)
+
+
 HEADINGS = ("model", "int8 by", "loss [95 %]", "SQNR, dB", "agreement, %", "kB", "latency", "one point", "how")
 
 
@@ -188,7 +189,7 @@ def claims(root: Path, rows: list[Row]) -> Iterator[tuple[bool, str]]:
         ours, theirs = (found[name].variant["accuracy"]["sqnr_db"] for name in ("auto", best))
         yield ours >= theirs - NEAR_DB, f"{model}: auto {ours:.1f} dB, best rival ({best}) {theirs:.1f} dB"
         for rival in RIVALS:
-            interval = worse(root, model, "auto", rival)
+            interval = worse(root, found["auto"], found[rival])
             text = "cannot be told" if interval is None else f"[{interval[0]:+.4f}, {interval[1]:+.4f}]"
             yield interval is None or interval[0] <= 0, f"{model}: auto's loss beyond {rival}'s {text}"
         if found["auto"].subject.harmed:

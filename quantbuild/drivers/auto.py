@@ -12,11 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
+
 from quantbuild.drivers.driven import Driven, Make, made
 from quantbuild.drivers.trials import Trials
 from quantbuild.errors import MachineError, StepError
 from quantbuild.outcome import Outcome
 from quantbuild.step import Input, Step
+from quantbuild.tflite import range_options
 
 ACTIONS = ("calibrate", "equalize", "evaluate", "histograms", "quantize")
 """What it may have done: the key of its own step covers their code, since they decide what it makes."""
@@ -25,7 +28,7 @@ TOOLS: tuple[str, ...] = ()
 BY_METRIC = False
 """Its trials are judged by SQNR alone: the metric may need labels that calibration samples lack."""
 AUTO = "auto"
-DEFAULT_CANDIDATES = ("minmax", "sample_mean")
+DEFAULT_CANDIDATES = tuple(msgspec.to_builtins(each) for each in range_options.DEFAULT_CANDIDATES)
 NEED_HISTOGRAMS = frozenset({"percentile", "mse", "kl"})
 
 
@@ -198,9 +201,7 @@ def method_of(ranges: Any) -> str:
 
 
 def _label(ranges: Any, options: Mapping[str, Any], *, corrected: bool) -> str:
-    words = [method_of(ranges)]
-    if isinstance(ranges, Mapping):
-        words += [f"{name}={value}" for name, value in ranges.items() if name != "method"]
+    words = range_options.words(msgspec.convert(ranges, range_options.Choice)).split()
     words += ["equalized"] if options.get("equalize") else []
     words += ["bias-corrected"] if corrected else []
     return "-".join(words)

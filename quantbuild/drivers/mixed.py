@@ -107,10 +107,10 @@ class _Search:
 
     def _all_int8(self) -> auto.Tried:
         """Choose ranges and bias correction; equalize where that alone does not meet the limit."""
-        self._try_int8(equalize=False)
+        self._try_int8()
         best = auto.best([each for each, _ in self._rows])
         self._check_is_measured(best)
-        if not self._judged(best).meets_limit and len(self._rows) < self._wanted["trials"]:
+        if not self._judged(best).meets_limit:
             self._try_int8(equalize=True)
             best = auto.best([each for each, _ in self._rows])
         self._tried[NONE] = best
@@ -118,9 +118,14 @@ class _Search:
         self._given = auto.prepared(self._step, self._trials, best.candidate.options)
         return best
 
-    def _try_int8(self, *, equalize: bool) -> None:
-        """Try ranges and bias correction; nothing where there are no channels to equalize."""
-        options = msgspec.to_builtins(int8.Options(io=self._options["io"], equalize=equalize))
+    def _try_int8(self, *, equalize: bool = False) -> None:
+        """Try ranges, and bias correction of the best: half of what int8 by itself tries, for a budget to search with.
+
+        Nothing where there are no channels to equalize.
+        """
+        options = msgspec.to_builtins(int8.Options(io=self._options["io"], equalize=equalize, bias_correction=False))
+        if self._left() == 0:
+            return
         try:
             given = auto.prepared(self._step, self._trials, options)
         except StepError as error:
@@ -128,10 +133,22 @@ class _Search:
                 raise
             self._rows.append((self._failed(auto.Candidate(options, "equalized"), error), NONE))
             return
-        left = self._wanted["trials"] - len(self._rows)
-        if given.groups != 0:
-            found = auto.try_all(auto.candidates(options)[:left], given.inputs, self._trials, self._make)
-            self._rows += [(each, NONE) for each in found]
+        if given.groups == 0:
+            return
+        sound = [each for each in self._try(options, given) if each.error is None]
+        if sound:
+            self._try({**auto.best(sound).candidate.options, "bias_correction": True}, given)
+
+    def _try(self, options: Mapping[str, Any], given: auto.Prepared) -> list[auto.Tried]:
+        """Try the candidates of `options` as far as the budget goes."""
+        wanted = auto.candidates(options)[: self._left()]
+        found = auto.try_all(wanted, given.inputs, self._trials, self._make) if wanted else []
+        self._rows += [(each, NONE) for each in found]
+        return found
+
+    def _left(self) -> int:
+        """Return how many trials the budget has left for int8 throughout."""
+        return int(self._wanted["trials"]) - len(self._rows)
 
     def _failed(self, candidate: auto.Candidate, error: StepError) -> auto.Tried:
         """Return a candidate of which nothing could be made."""

@@ -86,12 +86,15 @@ Choice: TypeAlias = Annotated[
 """What a manifest may say: a name, or a table with `method` and that method's options."""
 
 
+DEFAULT_CANDIDATES: tuple[Choice, ...] = ("minmax", "sample_mean", Quantile(quantile=0.75))
+"""What `auto` tries where a manifest does not say: all follow from the statistics. Measured in docs/quality.md."""
+
+
 class Auto(_Method, frozen=True, tag="auto"):
     """Every candidate is tried, and the one with the highest output SQNR on the selection samples is taken."""
 
     candidates: Annotated[tuple[Choice, ...], Meta(min_length=1, description="The methods to try.")] = (
-        "minmax",
-        "sample_mean",
+        DEFAULT_CANDIDATES
     )
 
 
