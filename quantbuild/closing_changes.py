@@ -30,6 +30,8 @@ def closing_change(action: Any, path: tuple[str, ...], before: Any) -> tuple[str
             found = _of_variant(f"{model}/{variant}", part)
         case ("models", model, "variants", variant):
             found = _came_or_went("variant", f"{model}/{variant}", before)
+        case ("models", model, "calibration", *_):
+            found = "calibration changed", model
         case ("models", model):
             found = _came_or_went("model", model, before)
     return found
@@ -58,7 +60,7 @@ def _of_published(artifact: str, rest: list[str], before: Any) -> tuple[str, str
 def _of_variant(variant: str, part: str) -> tuple[str, str] | None:
     if part in _OF_ARTIFACT:
         return "artifact changed", variant
-    return ("failure changed", variant) if part in ("error", "cause") else None
+    return {"error": ("failure changed", variant), "cause": ("cause of the failure changed", variant)}.get(part)
 
 
 def _came_or_went(what: str, name: str, before: Any) -> tuple[str, str]:

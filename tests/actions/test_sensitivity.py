@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,9 @@ def test_what_has_no_counterpart_is_named_and_passed_through(branches: Calibrate
     fed = ((number, feed(number, sample)) for number, sample in enumerate(samples(branches.name, 9)))
     found = measuring.measure(graph.write(exact), data, fed)
     assert [op["op"] for op in found["unmatched_ops"]] == ["SPLIT"]  # it is found by what it reads alone
-    assert found["unmatched_tensors"] == ["folded", "functional_1_1/split", "functional_1_1/split1"]
+    # Keras counts the models that a process has made.
+    names = [re.sub(r"functional_\d+_1", "functional", name) for name in found["unmatched_tensors"]]
+    assert names == ["folded", "functional/split", "functional/split1"]
     assert found["noise"] == pytest.approx(plain["noise"], rel=1e-3)
     assert found["noise_sum"] == pytest.approx(plain["noise_sum"], rel=0.05)
     for layer, op in by_layer(plain).items():

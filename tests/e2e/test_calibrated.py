@@ -110,7 +110,7 @@ def test_a_build_leaves_what_apps_take(first: Workspace) -> None:
     assert set(first.files("dist")) == {
         *published,
         *("m/model.tflite", "m/model.low_end.tflite", "exported/int8.tflite", "exported/int8.json"),
-        *("quantbuild.lock.json", "quantbuild.d"),
+        *("m/labels.txt", "quantbuild.lock.json", "quantbuild.d"),
     }
     assert (first.root / "build/m/statistics.npz").is_file()
     assert (first.root / "build/m/statistics.npz.record.json").is_file()

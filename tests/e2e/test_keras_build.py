@@ -104,11 +104,9 @@ def test_a_model_saved_again_converts_to_the_same_bytes_and_is_cut_off_there(bui
 
 
 def test_another_metric_only_evaluates_anew(built: Workspace) -> None:
-    """The selection samples, too, which quantize:m/a chooses its ranges by; its artifact stays."""
-    before = (built.root / "build/m/a/model.tflite").read_bytes()
+    """Ranges are chosen by SQNR, whatever the metric is."""
     built.edit('metric = "top1"', 'metric = "agreement"')
-    assert after(built) == {"evaluate:m/float32", "evaluate:m/a", "evaluate:m/b", "quantize:m/a"}
-    assert (built.root / "build/m/a/model.tflite").read_bytes() == before
+    assert after(built) == {"evaluate:m/float32", "evaluate:m/a", "evaluate:m/b"}
 
 
 def test_a_gate_only_judges_anew(built: Workspace) -> None:
