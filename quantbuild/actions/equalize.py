@@ -29,4 +29,12 @@ def run(job: Job) -> dict[str, Any]:
     Path(job.outputs["model"]).write_bytes(graph.write(model))
     text = json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False)
     Path(job.outputs["report"]).write_text(text + "\n", encoding="utf-8")
-    return told | {"groups": len(found.groups)}
+    return told | {"groups": len(found.groups), "most_uneven": _most_uneven(told["groups"])}
+
+
+def _most_uneven(groups: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the group whose channels were furthest apart: its first tensor, and by what they were scaled."""
+    apart = max(groups, key=lambda group: float(group["largest_scale"]) / group["smallest_scale"], default=None)
+    if apart is None:
+        return None
+    return {"tensor": apart["tensors"][0], "scales": [apart["smallest_scale"], apart["largest_scale"]]}

@@ -45,11 +45,15 @@ class Prepared(NamedTuple):
     inputs: Mapping[str, Input]
     groups: int | None = None
     """Groups of channels that were equalized; None where that was not asked for."""
+    most_uneven: Mapping[str, Any] | None = None
+    """The group whose channels were furthest apart: a tensor of it, the smallest and the largest scale."""
 
     @property
-    def told(self) -> dict[str, int]:
+    def told(self) -> dict[str, Any]:
         """What the record says of it."""
-        return {} if self.groups is None else {"equalized_groups": self.groups}
+        if self.groups is None:
+            return {}
+        return {"equalized_groups": self.groups, "most_uneven": self.most_uneven}
 
 
 class Tried(NamedTuple):

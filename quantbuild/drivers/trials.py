@@ -37,10 +37,11 @@ class Trials:
 
     # What artifacts are made from ----------------------------------------------------------------------------------
 
-    def equalized(self) -> tuple[dict[str, Input], int]:
+    def equalized(self) -> tuple[dict[str, Input], int, dict[str, Any] | None]:
         """Return the equalized float model with statistics of its own, as inputs of a quantize step.
 
-        And how many groups of channels were scaled: without one, it is the float model as it was.
+        And how many groups of channels were scaled, with the most uneven one: without any, it is the float model as it
+        was.
         """
         folder = self._folder("equalized")
         equalize = Step(
@@ -51,9 +52,10 @@ class Trials:
             outputs={"model": f"{folder}/model.tflite", "report": f"{folder}/equalization.json"},
             tools=("ai-edge-litert", "flatbuffers", "numpy"),
         )
-        groups = int(made(self._make([equalize])[0]).values["groups"])
+        found = made(self._make([equalize])[0]).values
+        groups = int(found["groups"])
         if not groups:
-            return {role: self._step.inputs[role] for role in ("model", "statistics")}, 0
+            return {role: self._step.inputs[role] for role in ("model", "statistics")}, 0, None
         model = Input(path=equalize.outputs["model"], step=equalize.id)
         calibrate = calibrate_step(
             f"calibrate:{self._model}/equalized",
@@ -63,7 +65,8 @@ class Trials:
             output=f"{folder}/statistics.npz",
         )
         made(self._make([calibrate])[0])
-        return {"model": model, "statistics": Input(path=calibrate.outputs["statistics"], step=calibrate.id)}, groups
+        inputs = {"model": model, "statistics": Input(path=calibrate.outputs["statistics"], step=calibrate.id)}
+        return inputs, groups, found["most_uneven"]
 
     def histograms(self, inputs: Mapping[str, Input], label: str) -> Input:
         """Return the histograms of the activations of ``inputs["model"]`` within the ranges of its statistics."""

@@ -181,6 +181,11 @@ def test_the_action_writes_the_model_and_tells_what_it_did(
     values, data, text = results[0]
     report = json.loads(text)
     assert values["groups"] == len(report["groups"]) == 4
+    furthest = max(report["groups"], key=lambda group: group["largest_scale"] / group["smallest_scale"])
+    assert values["most_uneven"] == {
+        "tensor": furthest["tensors"][0],
+        "scales": [furthest["smallest_scale"], furthest["largest_scale"]],
+    }
     assert report["converged"] is True
     assert [group["channels"] for group in report["groups"]] == GROUPS["residual"]
     names = {graph.tensor_name(tensor) for tensor in graph.main(graph.read(data)).tensors}

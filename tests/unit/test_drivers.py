@@ -117,7 +117,7 @@ class World:
         return {}
 
     def _equalize(self, step: Step) -> dict[str, Any]:
-        return {"groups": self.groups}
+        return {"groups": self.groups, "most_uneven": {"tensor": "t1", "scales": [0.5, 8.0]} if self.groups else None}
 
     def _benchmark(self, step: Step) -> dict[str, Any]:
         kept = self._options[step.inputs["model"].path].get("keep_float", ())
@@ -293,6 +293,7 @@ def test_how_much_was_equalized_is_told(tmp_path: Path, groups: int) -> None:
     given = step("int8", {"ranges": "minmax", "bias_correction": None, "equalize": True}, calibration=calibration)
     driven = auto.drive(given, world.make, tmp_path)
     assert driven.values["equalized_groups"] == groups
+    assert driven.values["most_uneven"] == ({"tensor": "t1", "scales": [0.5, 8.0]} if groups else None)
     assert len(world.of("calibrate")) == (groups > 0)
 
 
