@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from quantbuild.metrics import Metric, Outputs
     from quantbuild.sample_file import Rows
     from quantbuild.tflite.outputs import OutputTally
+    from quantbuild.tflite.runs import Runs
     from quantbuild.tflite.runtime import Binding
 
 WORKER = "litert"
@@ -42,7 +43,7 @@ def run(job: Job) -> dict[str, Any]:
     from quantbuild.metrics import find
     from quantbuild.tflite.feeding import SampleError
     from quantbuild.tflite.outputs import OutputTally
-    from quantbuild.tflite.runtime import Binding, open_interpreter
+    from quantbuild.tflite.runs import Runs
 
     root = Path(job.root)
     samples, indices = _chosen(job.parameters, root)
@@ -55,16 +56,16 @@ def run(job: Job) -> dict[str, Any]:
             'set label in the dataset, or metric = "agreement" or "sqnr" in the model'
         )
     model, logits = _model(job)
-    binding = Binding(open_interpreter(model), job.parameters.get("signature"))
+    runs = Runs(model, job.parameters.get("signature"))
     limits = _limits(job)
-    names = [port.name for port in binding.outputs if port.name not in logits]
+    names = [port.name for port in runs.binding.outputs if port.name not in logits]
     tally = _Tally(metric=metric, outputs={name: OutputTally(limits.get(name)) for name in names})
     kept: dict[str, Rows] = {}
     try:
         if "baseline" in job.inputs:
-            _compare(job, binding, samples, indices, tally)
+            _compare(job, runs, samples, indices, tally)
         else:
-            kept = _keep(job, binding, samples, indices, tally)
+            kept = _keep(job, runs, samples, indices, tally)
     except SampleError as error:
         raise StepError(f"{place(job.parameters['dataset'])}: {error}") from error
     return _write(job, samples, indices, tally, kept)
@@ -130,16 +131,16 @@ def _chosen(parameters: dict[str, Any], root: Path) -> tuple[Samples, list[int]]
     return samples, indices
 
 
-def _model(job: Job) -> tuple[str | bytes, frozenset[str]]:
+def _model(job: Job) -> tuple[bytes, frozenset[str]]:
     """Return the model to run, and which of its outputs are logits that were added."""
     from quantbuild.tflite import graph, logits
 
-    path = job.inputs["model"]
+    data = Path(job.inputs["model"]).read_bytes()
     if not job.parameters.get("logits"):
-        return path, frozenset()
-    model = graph.read(Path(path).read_bytes())
+        return data, frozenset()
+    model = graph.read(data)
     added = logits.expose(model)
-    return (graph.write(model), frozenset(added)) if added else (path, frozenset())
+    return (graph.write(model), frozenset(added)) if added else (data, frozenset())
 
 
 def _limits(job: Job) -> dict[str, Any]:
@@ -151,13 +152,13 @@ def _limits(job: Job) -> dict[str, Any]:
     return dict(outputs.limits(graph.read(Path(job.inputs["model"]).read_bytes())))
 
 
-def _keep(job: Job, binding: Binding, samples: Samples, indices: list[int], tally: _Tally) -> dict[str, Rows]:
+def _keep(job: Job, runs: Runs, samples: Samples, indices: list[int], tally: _Tally) -> dict[str, Rows]:
     """Run float32 and keep its outputs, which every variant is compared with."""
     from quantbuild.sample_file import Rows
 
-    rows = {port.name: Rows(Path(job.scratch) / f"output.{at}") for at, port in enumerate(binding.outputs)}
-    fingerprint = _fingerprint(job, binding, len(indices))
-    for index, outputs in _outputs(binding, samples, indices, fingerprint):
+    rows = {port.name: Rows(Path(job.scratch) / f"output.{at}") for at, port in enumerate(runs.binding.outputs)}
+    fingerprint = _fingerprint(job, runs.binding, len(indices))
+    for index, outputs in _outputs(runs, samples, indices, fingerprint):
         tally.score(outputs, samples, index)
         tally.agreements.append(1.0)
         for name, values in outputs.items():
@@ -174,14 +175,14 @@ def _keep(job: Job, binding: Binding, samples: Samples, indices: list[int], tall
     return rows
 
 
-def _compare(job: Job, binding: Binding, samples: Samples, indices: list[int], tally: _Tally) -> None:
+def _compare(job: Job, runs: Runs, samples: Samples, indices: list[int], tally: _Tally) -> None:
     """Run a variant beside float32's kept outputs of the same samples."""
     from quantbuild.sample_file import output_rows, read
 
     baseline = read(job.inputs["baseline"])
     assert baseline["index"].tolist() == indices, "float32 and its variants draw the same samples"
     reference_rows = output_rows(job.inputs["baseline"])
-    for (index, outputs), reference in zip(_outputs(binding, samples, indices), reference_rows, strict=True):
+    for (index, outputs), reference in zip(_outputs(runs, samples, indices), reference_rows, strict=True):
         _check_outputs(reference, outputs)
         tally.score(outputs, samples, index)
         tally.compare(reference, outputs)
@@ -200,16 +201,20 @@ def _fingerprint(job: Job, binding: Binding, count: int) -> Fingerprint | None:
 
 
 def _outputs(
-    binding: Binding, samples: Samples, indices: list[int], fingerprint: Fingerprint | None = None
+    runs: Runs, samples: Samples, indices: list[int], fingerprint: Fingerprint | None = None
 ) -> Iterator[tuple[int, Outputs]]:
     from quantbuild.metrics import Outputs
 
-    for done, index in enumerate(indices):
+    def feeds() -> Iterator[tuple[int, dict[str, NDArray[Any]]]]:
+        for index in indices:
+            fed = runs.binding.feed(samples[index], index)
+            if fingerprint is not None:
+                fingerprint.add(index, fed)
+            yield index, fed
+
+    for done, (index, outputs) in enumerate(runs(feeds())):
         progress(done, len(indices))
-        fed = binding.feed(samples[index], index)
-        if fingerprint is not None:
-            fingerprint.add(index, fed)
-        yield index, Outputs(binding.run_fed(fed, index))
+        yield index, Outputs(outputs)
 
 
 def _check_outputs(reference: dict[str, NDArray[Any]], outputs: Outputs) -> None:

@@ -10,18 +10,20 @@ from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
 from quantbuild.tflite import graph
-from quantbuild.tflite.feeding import Feed, SampleError
+from quantbuild.tflite.feeding import SampleError
 
 STATEFUL = frozenset({"ASSIGN_VARIABLE", "RANDOM_UNIFORM", "RANDOM_STANDARD_NORMAL", "MULTINOMIAL"})
 """Ops whose result depends on earlier runs of the same interpreter, and cannot be reset."""
 
+Feed = TypeVar("Feed")
+Feed_contra = TypeVar("Feed_contra", contravariant=True)
 Result_co = TypeVar("Result_co", covariant=True)
 
 
-class Reader(Protocol[Result_co]):
+class Reader(Protocol[Feed_contra, Result_co]):
     """One interpreter: runs a sample and reads something of it. Not to be shared by threads."""
 
-    def read(self, feed: Feed) -> Result_co:
+    def read(self, feed: Feed_contra) -> Result_co:
         """Raise RuntimeError when the interpreter cannot run the sample."""
         ...
 
@@ -35,14 +37,14 @@ def usable_interpreters(model: graph.ModelT, wanted: int | None = None) -> int:
 
 
 def read_in_order(
-    make: Callable[[], Reader[Result_co]], samples: Iterable[tuple[int, Feed]], interpreters: int
+    make: Callable[[], Reader[Feed, Result_co]], samples: Iterable[tuple[int, Feed]], interpreters: int
 ) -> Iterator[tuple[int, Feed, Result_co]]:
     """Give (number, feed, what was read) in the samples' order; raise SampleError for one that does not run.
 
     Invoke and the copies release the GIL, so threads run side by side. Readers are made as samples come,
     for a set smaller than the machine.
     """
-    idle: SimpleQueue[Reader[Result_co]] = SimpleQueue()
+    idle: SimpleQueue[Reader[Feed, Result_co]] = SimpleQueue()
     opened = 0
     pending: deque[tuple[int, Feed, Future[Result_co]]] = deque()
     with ThreadPoolExecutor(interpreters) as pool:
@@ -58,7 +60,7 @@ def read_in_order(
             yield number, feed, future.result()
 
 
-def _read_one(idle: SimpleQueue[Reader[Result_co]], number: int, feed: Feed) -> Result_co:
+def _read_one(idle: SimpleQueue[Reader[Feed, Result_co]], number: int, feed: Feed) -> Result_co:
     reader = idle.get()
     try:
         return reader.read(feed)
