@@ -1,53 +1,35 @@
-"""One build: decide each step's freshness, do the stale ones in workers, keep every outcome as data."""
+"""One build: decide each step's freshness, have the stale ones done, keep every outcome as data."""
 
 from __future__ import annotations
 
-import contextlib
-import datetime
-import os
-import threading
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
 
 import msgspec
 
-from quantbuild import closing, dist, sarif
-from quantbuild.actions import dist as dist_action
+from quantbuild import closing, partial_publication
+from quantbuild.attempt import Attempts, one_line
 from quantbuild.cache.store import open_cache
+from quantbuild.capacity import machine_for, worker_pool
 from quantbuild.code import CodeDigests
-from quantbuild.digests import Digest, Digests
-from quantbuild.errors import MachineError, StepError, UnreachableError, told
-from quantbuild.execution import Clock, Execution, Pending, input_paths, worker_kind
-from quantbuild.freshness import (
-    FORCED,
-    FORGOTTEN,
-    KEY_SCHEMA,
-    InputChange,
-    Reason,
-    input_change,
-    key_of,
-    why_not_fresh,
-)
+from quantbuild.digests import Digests
+from quantbuild.errors import StepError
+from quantbuild.execution import Execution, Pending
+from quantbuild.freshness import FORCED, key_of, why_not_fresh
+from quantbuild.input_history import InputHistory
+from quantbuild.keys import Keys
 from quantbuild.leftovers import STATE_FOLDER
-from quantbuild.machine import Machine, processors
 from quantbuild.manifest.definitions import Workspace
-from quantbuild.memory import Memory, Peaks, bound_of
-from quantbuild.outcome import BLOCKED_BY, Outcome, Status
+from quantbuild.memory import Peaks
+from quantbuild.outcome import BLOCKED_BY, Outcome
 from quantbuild.plan import plan, record_path
-from quantbuild.record import RECORD_SCHEMA, Failure, Record, Result, RunFacts, read_record, write_record
+from quantbuild.record import Result, read_record
 from quantbuild.standing import RestsOn
-from quantbuild.step import Step, file_name
-from quantbuild.steps import plug_in
-from quantbuild.system_memory import free_bytes
-from quantbuild.tools import cpu, versions
-from quantbuild.trees import Trees, file_changes, parse
+from quantbuild.step import Step
+from quantbuild.sub_steps import SubSteps
+from quantbuild.summary import Summary
+from quantbuild.trees import Trees
+from quantbuild.usual import Usual, usual_of
 from quantbuild.watcher import Watcher
-from quantbuild.workers import Kind, WorkerPool, step_timeout
-
-LOG_FOLDER = "build/.logs"
 
 
 class Build:
@@ -67,30 +49,37 @@ class Build:
         self.steps = {step.id: step for step in plan(workspace)}
         self.outcomes: dict[str, Outcome] = {}
         self._watcher = watcher
+        self._told: set[str] = set()
+        self._pending: dict[str, Pending] = {}
         self.digests = digests
-        self.code = CodeDigests(self.root / STATE_FOLDER / "code.msgpack")
+        state = self.root / STATE_FOLDER
+        self.keys = Keys(digests, CodeDigests(state / "code.msgpack"))
+        self.history = InputHistory(digests, Trees(state / "trees"))
+        self.usual = Usual(self.root, self.steps)
         self.pool = worker_pool(self.root, self.steps)
         self.machine = machine_for(self.pool, short=self._warn)
-        self.trees = Trees(self.root / STATE_FOLDER / "trees")
-        self._told: set[str] = set()
         settings = workspace.cache
         self.cache = open_cache(self.root, settings.directory, settings.remote, upload=settings.upload, warn=self._warn)
-        self.execution = Execution(
+        sub_steps = SubSteps(self._found_or_done)
+        self.summary = Summary(self.root, manifests, outcomes=self.outcomes, trials=sub_steps.outcomes)
+        execution = Execution(
             self.root,
             digests=digests,
             machine=self.machine,
             pool=self.pool,
             cache=self.cache,
             watcher=watcher,
-            make=self.make,
-            peaks=Peaks(self._earlier_peaks),
+            make=sub_steps.make,
+            peaks=Peaks(self.usual.peaks),
         )
-        self.trials: dict[str, Outcome] = {}
-        """What became of the steps that drivers had made: they are no tasks, and no count of tasks has them."""
-        self._trial_locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._stopping = False
-        self._pending: dict[str, Pending] = {}
-        self._made: dict[str, str] = {}
+        self._attempts = Attempts(
+            self.root,
+            execution=execution,
+            cache=self.cache,
+            history=self.history,
+            excused=self._is_excused,
+            warn=self._warn,
+        )
 
     # Deciding ------------------------------------------------------------------------------------------------------
 
@@ -120,88 +109,6 @@ class Build:
         self._pending[step.id] = found
         return False
 
-    def _looked_at(self, step: Step) -> Outcome | Pending:
-        """Return that `step` is up to date or cannot be (an input is missing), or why it must run."""
-        try:
-            with self.machine.hashing():
-                preimage = self.preimage(step)
-                key = key_of(preimage)
-                record = read_record(self.root / record_path(step))
-                reasons = why_not_fresh(key, preimage, record, self.digests.digest, self.input_change(step))
-        except (StepError, OSError) as error:
-            return self._failure(step, error, pending=Pending({}, "", ()), log=None, seconds=0.0, began="")
-        if reasons:
-            return Pending(preimage, key, reasons, *_usual(record))
-        assert record is not None
-        assert record.result is not None
-        self.note_made(record.result)
-        return Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons)
-
-    def input_change(self, step: Step) -> InputChange:
-        """Return what says how an input of `step` changed: by its path, and of a folder file by file."""
-
-        def told(role: str, old: str | None, new: str | None) -> Iterable[Reason]:
-            given = step.inputs.get(role)
-            path = role if given is None else given.path
-            yield from input_change(path, old, new)
-            listing = self.digests.tree_listing(path) if given is not None and old is not None else None
-            before = self.trees.listing(old) if listing is not None and old is not None else None
-            if listing is not None and before is not None:
-                yield from file_changes(path, before, parse(listing))
-
-        return told
-
-    def preimage(self, step: Step, *, without: Collection[str] = ()) -> dict[str, Any]:
-        """Return what the step's key is the digest of, the inputs of the roles `without` left out.
-
-        Raises:
-            StepError: an input is missing.
-        """
-        inputs = {}
-        for role, given in step.inputs.items():
-            if role in without:
-                continue
-            sha256 = self._made.get(given.path) if given.step is not None else None
-            if sha256 is None:
-                sha256 = self._digest_of_input(step, given.path).sha256
-            inputs[role] = sha256
-        preimage: dict[str, Any] = {
-            "schema": KEY_SCHEMA,
-            "action": step.action,
-            "code": self.code.digest((f"quantbuild.actions.{step.action}", *step.code)),
-            "parameters": step.parameters,
-            "inputs": inputs,
-            "tools": versions(step.tools),
-        }
-        if step.by_cpu:
-            preimage["cpu"] = cpu()
-        if step.runner is not None:
-            preimage["device"] = device_fingerprint(step)
-        return preimage
-
-    def reasons(self, step_id: str) -> tuple[Reason, ...]:
-        """Return why a step that `settle` left open must run."""
-        return self._pending[step_id].reasons
-
-    def usual_seconds(self, step_id: str) -> float | None:
-        """Return what a step took when it was last done here; None where that is not known, as of the closing steps."""
-        step = self.steps.get(step_id)
-        return _usual(read_record(self.root / record_path(step)))[0] if step is not None else None
-
-    def _earlier_peaks(self, action: str, kind: Kind) -> Iterable[int]:
-        """Yield the peaks, in bytes, that records hold of the planned steps of an action, done by a kind of worker."""
-        for step in self.steps.values():
-            if step.action == action and worker_kind(step) == kind:
-                peak_bytes = _usual(read_record(self.root / record_path(step)))[1]
-                if peak_bytes is not None:
-                    yield peak_bytes
-
-    def _digest_of_input(self, step: Step, path: str) -> Digest:
-        digest = self.digests.digest(path)
-        if digest is None:
-            raise StepError(f"{step.id}: its input {path} is missing; put it there or correct the manifest")
-        return digest
-
     def _blocker(self, step: Step) -> str | None:
         if step.tolerant:
             return None
@@ -211,157 +118,64 @@ class Build:
                 return outcome.message if outcome.status == "blocked" else f"{BLOCKED_BY}{needed}"
         return None
 
-    def note_made(self, result: Result) -> None:
-        """Note what a step made, for the keys of the steps that it is an input of."""
-        for output in result.outputs.values():
-            self._made[output.path] = output.sha256
+    def _looked_at(self, step: Step) -> Outcome | Pending:
+        """Return that `step` is up to date or cannot be (an input is missing), or why it must run."""
+        try:
+            with self.machine.hashing():
+                preimage = self.keys.preimage(step)
+                key = key_of(preimage)
+                record = read_record(self.root / record_path(step))
+                reasons = why_not_fresh(key, preimage, record, self.digests.digest, self.history.change(step))
+        except (StepError, OSError) as error:
+            return self._attempts.failed(step, error)
+        if reasons:
+            return Pending(preimage, key, reasons, *usual_of(record))
+        assert record is not None
+        assert record.result is not None
+        self.keys.note_made(record.result)
+        return Outcome(step=step.id, status="up_to_date", result=record.result, reasons=record.run.reasons)
 
     # Doing ---------------------------------------------------------------------------------------------------------
 
     def run(self, step: Step, *, forced: bool = False) -> None:
         """Run `step`, which `settle` left open (or which is forced); its outcome is kept, nothing is raised."""
-        self._stand_still_if_stopping()
+        self._attempts.stand_still_if_stopping()
         if step.id not in self._pending and self.settle(step):
             outcome = self.outcomes[step.id]
             if not forced or outcome.status != "up_to_date":
                 return
-            preimage = self.preimage(step)
-            self._pending[step.id] = Pending(preimage, key_of(preimage), (FORCED,), self.usual_seconds(step.id))
+            preimage = self.keys.preimage(step)
+            self._pending[step.id] = Pending(preimage, key_of(preimage), (FORCED,), self.usual.seconds(step.id))
         pending = self._pending.pop(step.id)
         if forced and not pending.asked_for:
             pending = msgspec.structs.replace(pending, reasons=(*pending.reasons, FORCED))
-        self._close(self._attempt(step, pending))
+        self._close(self._done(step, pending))
 
-    def make(self, steps: Sequence[Step]) -> list[Outcome]:
-        """Make steps that are no tasks, side by side, for a driver; return what became of each, in order.
+    def _found_or_done(self, step: Step) -> Outcome:
+        """Return what becomes of a step that is no task, having done it if it is not fresh."""
+        found = self._looked_at(step)
+        return found if isinstance(found, Outcome) else self._done(step, found)
 
-        They have keys, records and cache entries as every step has. Called from a driver's thread; raises nothing.
-        """
-        with ThreadPoolExecutor(max_workers=max(len(steps), 1)) as threads:
-            return list(threads.map(self._make_one, steps))
+    def _done(self, step: Step, pending: Pending) -> Outcome:
+        outcome = self._attempts.attempt(step, pending)
+        if outcome.result is not None:
+            self.keys.note_made(outcome.result)
+        return outcome
 
-    def _make_one(self, step: Step) -> Outcome:
-        with self._trial_locks[step.id]:  # two variants of a model may try the same
-            known = self.trials.get(step.id)
-            if known is None:
-                found = self._looked_at(step)
-                known = found if isinstance(found, Outcome) else self._attempt(step, found)
-                self.trials[step.id] = known
-        return known
+    def _is_excused(self, step: Step) -> bool:
+        """Whether it is no failure that the device of `step` cannot be reached: the manifest does not require it."""
+        return step.runner is not None and not self.workspace.devices[step.id.rpartition("@")[2]].required
 
-    def _attempt(self, step: Step, pending: Pending) -> Outcome:
-        """Restore `step` from the cache or do it.
-
-        Everything is written aside, checked and renamed; the old record goes first and the new one comes last.
-        """
-        self._stand_still_if_stopping()
-        log = f"{LOG_FOLDER}/{file_name(step.id)}.log"
-        clock = Clock(pending.usual_seconds, pending.usual_bytes)
-        began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        try:
-            (self.root / record_path(step)).unlink(missing_ok=True)
-            (self.root / log).unlink(missing_ok=True)
-            with self.cache.key_lock(pending.key):
-                restored = None if pending.asked_for else self.execution.restore(step, pending, clock)
-                result, reasons = restored or (
-                    self.execution.perform(step, pending, log, clock),
-                    tuple(reason.text() for reason in pending.reasons),
-                )
-                if restored is None:
-                    self._keep(step, result, reasons)
-            self._keep_trees(step, result)
-            facts = RunFacts(
-                started=began,
-                seconds=round(clock.seconds, 3),
-                reasons=reasons,
-                worker=log,
-                peak_bytes=clock.peak_bytes,
-            )
-            record = Record(schema=RECORD_SCHEMA, step=step.id, result=result, failure=None, run=facts)
-            write_record(self.root / record_path(step), record)
-        except (StepError, OSError) as error:
-            return self._failure(step, error, pending=pending, log=log, seconds=clock.seconds, began=began)
-        self.note_made(result)
-        status: Status = "executed" if restored is None else "restored"
-        return Outcome(step=step.id, status=status, reasons=reasons, result=result, log=log, seconds=clock.seconds)
-
-    def _keep(self, step: Step, result: Result, reasons: tuple[str, ...]) -> None:
-        """Keep what a step made in the cache; a cache that cannot be written costs a warning."""
-        try:
-            self.execution.keep(step, result, reasons)
-        except OSError as error:
-            # It names a file written aside, another one each time: the folder is one word for all of them.
-            place = f"{error.strerror or error}: {self.cache.local.folder}"
-            self._warn(f"cache: {place}; this build goes on without keeping results")
-
-    def _keep_trees(self, step: Step, result: Result) -> None:
-        """Keep what the folders among a step's inputs held, for whoever asks later what changed."""
-        for role, given in step.inputs.items():
-            listing = self.digests.tree_listing(given.path) if given.step is None else None
-            digest = self.digests.digest(given.path) if listing is not None else None
-            if listing is not None and digest is not None and digest.sha256 == result.preimage["inputs"][role]:
-                with contextlib.suppress(OSError):
-                    self.trees.keep(digest.sha256, listing)
-
-    def _warn(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
-            self._watcher.warned(text)
+    def forget(self, step_id: str) -> None:
+        """Make a step that stands be done again, and not be restored from a cache."""
+        self._attempts.forget(self.step(step_id))
 
     def stop(self) -> None:
         """End the workers. A step in flight has no outcome then: the process ends before anything is made of it."""
-        self._stopping = True
+        self._attempts.stop()
         self.pool.close()
 
-    def _stand_still_if_stopping(self) -> None:
-        """Hold this thread for good in a build that is stopped: a worker that we killed is no failed step.
-
-        Going on would keep a failure that was none, and take the step's artifact out of dist/.
-        """
-        if self._stopping:
-            threading.Event().wait()
-
     # Outcomes ------------------------------------------------------------------------------------------------------
-
-    def _failure(
-        self, step: Step, error: BaseException, *, pending: Pending, log: str | None, seconds: float, began: str
-    ) -> Outcome:
-        """Keep in its record that `step` failed; return its outcome."""
-        self._stand_still_if_stopping()
-        message = _one_line(error).removeprefix(f"{step.id}: ")
-        texts = tuple(reason.text() for reason in pending.reasons)
-        log = log if log is not None and (self.root / log).exists() else None
-        excused = self._is_excused(step, error)
-        record = Record(
-            schema=RECORD_SCHEMA,
-            step=step.id,
-            result=None,
-            failure=Failure(message=message, log=log, unreachable=excused),
-            run=RunFacts(started=began, seconds=round(seconds, 3), reasons=texts, worker=log or ""),
-        )
-        try:
-            # dist/ holds what other variants came to as well; only what lies under build/ is this step's alone.
-            for path in step.outputs.values() if step.action != "dist" else ():
-                (self.root / path).unlink(missing_ok=True)
-            write_record(self.root / record_path(step), record)
-        except OSError as unwritten:
-            message = f"{message} (and its record could not be written: {_one_line(unwritten)})"
-        status: Status = "not_measured" if excused else "failed"
-        return Outcome(
-            step=step.id,
-            status=status,
-            reasons=texts,
-            message=message,
-            log=log,
-            seconds=seconds,
-            by_machine=isinstance(error, OSError | MachineError),
-        )
-
-    def _is_excused(self, step: Step, error: BaseException) -> bool:
-        """Whether `step` was not done because its device cannot be reached, and the manifest does not require it."""
-        if step.runner is None or not isinstance(error, UnreachableError):
-            return False
-        return not self.workspace.devices[step.id.rpartition("@")[2]].required
 
     def _close(self, outcome: Outcome) -> None:
         before = self.outcomes.get(outcome.step)
@@ -371,13 +185,10 @@ class Build:
         self.machine.settled(outcome.step)
         self._watcher.closed(outcome)
 
-    def forget(self, step_id: str) -> None:
-        """Make a step that stands be done again: its record says "forgotten", so that no cache gives it back either."""
-        path = self.root / record_path(self.step(step_id))
-        if path.exists():
-            facts = RunFacts(started="", seconds=0.0, reasons=(), worker="")
-            failure = Failure(message=FORGOTTEN.kind)
-            write_record(path, Record(schema=RECORD_SCHEMA, step=step_id, result=None, failure=failure, run=facts))
+    def _warn(self, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            self._watcher.warned(text)
 
     def verdicts(self) -> dict[str, str | None]:
         """Return each MODEL/VARIANT's verdict by the check step, None wherever it is not fresh."""
@@ -398,97 +209,12 @@ class Build:
     def publish_partly(self) -> None:
         """Bring dist/ in line for the variants that this build touched, where the dist step was not asked for.
 
-        What failed goes in any case: to the dist step, a file that it did not publish is none. Where dist/ cannot be
-        written, that is an outcome of the dist step.
+        Where dist/ cannot be written, that is an outcome of the dist step.
         """
         try:
-            self._publish_partly()
+            partial_publication.publish(self.workspace, self.steps, self.outcomes, self.verdicts)
         except (StepError, OSError) as error:
-            self._close(Outcome(step="dist", status="failed", message=_one_line(error)))
-
-    def _publish_partly(self) -> None:
-        touched = {name for name in self.outcomes if name.startswith("quantize:")}
-        for name in touched:
-            if not self.outcomes[name].done:
-                model, _, variant = name.removeprefix("quantize:").partition("/")
-                for path in dist.files_of(model, variant, self.workspace.models[model].shipped()):
-                    (self.root / path).unlink(missing_ok=True)
-        if not touched or "dist" in self.outcomes:
-            return
-        outcomes = {**self.outcomes, **self._behind(sorted(touched))}
-        step = closing.dist_step(self.workspace, self.steps, outcomes, self.verdicts())
-        parameters = dict(step.parameters)
-        parameters["artifacts"] = [a for a in parameters["artifacts"] if f"quantize:{a['name']}" in touched]
-        models = {artifact["name"].partition("/")[0] for artifact in parameters["artifacts"]}
-        parameters["ship"] = {model: ship for model, ship in parameters["ship"].items() if model in models}
-        dist_action.publish(self.root, parameters, input_paths(step), partial=True)
-
-    def _behind(self, names: Iterable[str]) -> dict[str, Outcome]:
-        """Return what came of the steps behind `names` that this build was told not to look at (-s), by their records.
-
-        Raises:
-            StepError: a record is not there, or is not of the very file that the next step was made from.
-        """
-        found: dict[str, Outcome] = {}
-        for name in names:
-            waiting = [name] if self.outcomes[name].done else []
-            while waiting:
-                step = self.steps[waiting.pop()]
-                for needed in step.needs:
-                    if needed not in self.outcomes:
-                        found[needed] = self._recorded(name, step, found, needed)
-                    waiting.append(needed)
-        return found
-
-    def _recorded(self, name: str, step: Step, found: Mapping[str, Outcome], needed: str) -> Outcome:
-        known = self.outcomes.get(step.id) or found[step.id]
-        record = read_record(self.root / record_path(self.steps[needed]))
-        result = record.result if record is not None else None
-        made = {output.path: output.sha256 for output in result.outputs.values()} if result is not None else {}
-        used = known.result.preimage["inputs"] if known.result is not None else {}
-        if any(made.get(given.path) != used[role] for role, given in step.inputs.items() if given.step == needed):
-            artifact = name.removeprefix("quantize:")
-            raise StepError(f"{artifact}: what {needed} made it from is not known; leave out -s")
-        return Outcome(step=needed, status="up_to_date", result=result)
-
-    def counts(self) -> dict[str, int]:
-        """Return how many steps came to what, by each status that there is."""
-        counts: dict[str, int] = dict.fromkeys(get_args(Status), 0)
-        for outcome in self.outcomes.values():
-            counts[outcome.status] += 1
-        return counts
-
-    def gates(self, verdict: Literal["failed", "undecided"]) -> tuple[dict[str, Any], ...]:
-        """Return the gates that this build's check found so, none where it was not asked for."""
-        outcome = self.outcomes.get("check")
-        return () if outcome is None or outcome.result is None else tuple(outcome.result.values[verdict])
-
-    def write_sarif(self) -> None:
-        """Bring results.sarif in line with the check, where this build asked for it; without verdicts there is none.
-
-        Raises:
-            OSError: it could not be written.
-        """
-        outcome = self.outcomes.get("check")
-        if outcome is not None and outcome.done:
-            verdicts = msgspec.json.decode((self.root / closing.CHECK_PATH).read_bytes())
-            sarif.write(self.root, closing.SARIF_PATH, verdicts, self.manifests)
-        elif outcome is not None:
-            (self.root / closing.SARIF_PATH).unlink(missing_ok=True)
-
-    def step_rows(self, outcomes: Mapping[str, Outcome]) -> list[dict[str, Any]]:
-        """Return each step's fate as build/last_run.json holds it."""
-        return [
-            {
-                "id": outcome.step,
-                "status": outcome.status,
-                "reasons": outcome.reasons if outcome.status != "up_to_date" else (),
-                "message": outcome.message,
-                "log": outcome.log,
-                "seconds": round(outcome.seconds, 3),
-            }
-            for outcome in sorted(outcomes.values(), key=lambda outcome: outcome.step)
-        ]
+            self._close(Outcome(step="dist", status="failed", message=one_line(error)))
 
     def rests_on(self, step_id: str) -> RestsOn[str]:
         """Return the paths that a finished step's freshness rests on: record, outputs and every input."""
@@ -499,78 +225,3 @@ class Build:
         made = [given.path for given in step.inputs.values() if given.step is not None]
         beside = [closing.SARIF_PATH] if step_id == "check" else []
         return RestsOn([record_path(step), *outputs, *beside, *given], made)
-
-    def devices_used(self) -> list[tuple[str, bytes, Mapping[str, str]]]:
-        """Return runner, options (JSON) and fingerprint of each device that a planned step runs on and that answers."""
-        found = {}
-        for step in self.steps.values():
-            if step.runner is not None:
-                options = msgspec.json.encode(_device_options(step), order="deterministic")
-                if (step.runner, options) not in found:
-                    with contextlib.suppress(UnreachableError):
-                        found[step.runner, options] = device_fingerprint(step)
-        return [(runner, options, fingerprint) for (runner, options), fingerprint in found.items()]
-
-
-def device_fingerprint(step: Step) -> Mapping[str, str]:
-    """Return what identifies the device a benchmark runs on, or the one whose latencies a driver chooses by.
-
-    Raises:
-        UnreachableError: it does not answer.
-    """
-    assert step.runner is not None
-    runner = plug_in("runners", step.runner)
-    try:
-        fingerprint: Mapping[str, str] = runner.fingerprint(msgspec.convert(_device_options(step), runner.Options))
-    except StepError as error:
-        raise UnreachableError(str(error)) from error
-    return fingerprint
-
-
-def _device_options(step: Step) -> Mapping[str, Any]:
-    """Return the options of the runner of a step that has one."""
-    of = step.parameters if step.driver is None else step.parameters["device"]
-    options: Mapping[str, Any] = of["options"]
-    return options
-
-
-def worker_pool(root: Path, steps: Mapping[str, Step], *, only_processors: frozenset[int] | None = None) -> WorkerPool:
-    """Return a pool of workers for `steps`, on this process's processors or on those named.
-
-    Raises:
-        UsageError: the environment gives a step no number of seconds.
-    """
-    cores = len(only_processors) if only_processors is not None else processors()
-    heavy = _tensorflow_workers(steps, cores)
-    limits: dict[Kind, int] = {"light": cores, "litert": cores, "tensorflow": heavy}
-    return WorkerPool(root, limits, processors=only_processors, timeout_seconds=step_timeout(os.environ))
-
-
-def machine_for(pool: WorkerPool, *, short: Callable[[str], None]) -> Machine:
-    """Return this machine, shared among the workers of `pool` as far as processors and memory go.
-
-    `short` is told once, when first a step has to wait for memory.
-
-    Raises:
-        UsageError: the environment bounds the memory by what is no size.
-    """
-    memory = Memory(bound_bytes=bound_of(os.environ), free=free_bytes, residents=pool.residents, short=short)
-    return Machine(processors(), memory)
-
-
-def _tensorflow_workers(steps: Mapping[str, Step], cores: int) -> int:
-    """Return how many TensorFlow workers may live at once.
-
-    An import costs 9 s of processor time and 400 MB, so a second worker pays from a dozen steps or two conversions on.
-    """
-    made = (step for step in steps.values() if step.action in ("convert", "quantize"))
-    return 1 if sum(worker_kind(step) == "tensorflow" for step in made) < 12 else cores
-
-
-def _usual(record: Record | None) -> tuple[float | None, int | None]:
-    """Return the seconds and the bytes that a step took when it was last done here, None where that is not known."""
-    return (None, None) if record is None else (record.usual_seconds, record.run.peak_bytes)
-
-
-def _one_line(error: BaseException) -> str:
-    return told(error) if isinstance(error, OSError) else " ".join(str(error).split())

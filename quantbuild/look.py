@@ -62,13 +62,13 @@ class Look:
         step = self._closing_step(step_id) if step_id in closing.CLOSING else self._build.steps[step_id]
         roles = [role for role, given in step.inputs.items() if given.step in stale]
         build = self._build
-        preimage = build.preimage(step, without=roles)
+        preimage = build.keys.preimage(step, without=roles)
         record = read_record(build.root / record_path(step))
         if stale:
-            known = known_reasons(preimage, roles, record, build.digests.digest, build.input_change(step))
+            known = known_reasons(preimage, roles, record, build.digests.digest, build.history.change(step))
             return (*known, *unknown)
         key = self._keys[step_id] = key_of(preimage)
-        reasons = why_not_fresh(key, preimage, record, build.digests.digest, build.input_change(step))
+        reasons = why_not_fresh(key, preimage, record, build.digests.digest, build.history.change(step))
         if not reasons:
             assert record is not None
             self.outcomes[step_id] = Outcome(

@@ -108,7 +108,7 @@ class Session:
         manifests = [(file.path, file.sha256) for file in manifest_files(self.digests)]
         build = self._build = Build(load(self.root), self.digests, manifests=manifests, watcher=self._watcher)
         build.machine.expect(self._expected)
-        self._watcher.planned(self._selected, build.usual_seconds)
+        self._watcher.planned(self._selected, build.usual.seconds)
         for step_id in self._stood:  # in the order of needs, as doit asked
             step = build.step(step_id)
             if not build.settle(step):
@@ -124,7 +124,7 @@ class Session:
         self._expected, self._selected = steps, selected
         if self._build is not None:
             self._build.machine.expect(steps)
-            self._watcher.planned(selected, self._build.usual_seconds)
+            self._watcher.planned(selected, self._build.usual.seconds)
 
     def settle(self, task: str) -> bool:
         """Whether all steps of `task` are settled without running anything."""
@@ -184,12 +184,12 @@ class Session:
         else:
             build = self._build
             build.publish_partly()
-            build.write_sarif()
-            build.code.save()
+            build.summary.write_sarif()
+            build.keys.code.save()
             self._keep_standing(build)
-            failed, undecided = build.gates("failed"), build.gates("undecided")
-            counts = build.counts()
-            steps = build.step_rows(build.outcomes)
+            failed, undecided = build.summary.gates("failed"), build.summary.gates("undecided")
+            counts = build.summary.counts()
+            steps = build.summary.rows()
             outcome = build.outcomes.get("report")
             reported = outcome is not None and outcome.done
         ending = Ending(counts=counts, failed_gates=failed, undecided_gates=undecided, reported=reported)
@@ -205,7 +205,7 @@ class Session:
         return self._standing is not None and asked_for and not self._standing.is_settled("dist")
 
     def _write_last_run(self, ending: Ending, steps: list[dict[str, Any]]) -> None:
-        trials = [] if self._build is None else self._build.step_rows(self._build.trials)
+        trials = [] if self._build is None else self._build.summary.trial_rows()
         tried = {name: sum(row["status"] == name for row in trials) for name in TRIED}
         content = {
             "schema": 1,
@@ -275,8 +275,8 @@ class Session:
             steps={step: tuple(places[path] for path in found.own) for step, found in steps.items()},
             made_inputs=encode_places({s: tuple(places[path] for path in found.made) for s, found in steps.items()}),
             files=tuple(files[path] for path in used),
-            failed_gates=build.gates("failed") if kept is None else kept.failed_gates,
-            undecided_gates=build.gates("undecided") if kept is None else kept.undecided_gates,
+            failed_gates=build.summary.gates("failed") if kept is None else kept.failed_gates,
+            undecided_gates=build.summary.gates("undecided") if kept is None else kept.undecided_gates,
         )
         write_snapshot(self._snapshot_path, snapshot)
 
@@ -300,8 +300,11 @@ def _devices(build: Build, old: Snapshot | None) -> tuple[Device, ...]:
 
     Figures of a device that is away may stand in the snapshot still; they are of that one and of no other.
     """
-    found = {(runner, options): Device(runner, options, dict(told)) for runner, options, told in build.devices_used()}
-    before = {} if old is None else {(device.runner, device.options): device for device in old.devices}
+    from quantbuild import device
+
+    answered = device.that_answer(build.steps.values())
+    found = {(runner, options): Device(runner, options, dict(told)) for runner, options, told in answered}
+    before = {} if old is None else {(known.runner, known.options): known for known in old.devices}
     return tuple((before | found).values())
 
 

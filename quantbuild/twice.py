@@ -17,7 +17,8 @@ from pathlib import Path
 
 import msgspec
 
-from quantbuild.build import Build, machine_for, worker_pool
+from quantbuild.build import Build
+from quantbuild.capacity import machine_for, worker_pool
 from quantbuild.digests import Digests, sha256_of_file
 from quantbuild.errors import MachineError, StepError
 from quantbuild.execution import Apart, Clock, Execution, Pending
@@ -162,7 +163,7 @@ class _Round:
         log = self._folder / f"{file_name(step.id)}.log"
         earlier = self._earlier.get(step.id) if self._earlier is not None else None
         try:
-            preimage = self._build.preimage(step)
+            preimage = self._build.keys.preimage(step)
             if earlier is not None and earlier.result is not None and earlier.result.preimage != preimage:
                 raise StepError("one of its inputs was edited between the two builds; run it again")  # noqa: TRY301
             pending = Pending(preimage, key_of(preimage), ())
@@ -177,7 +178,7 @@ class _Round:
             )
         result = Result(key=pending.key, preimage=preimage, outputs=outputs, values=values)
         if earlier is None:
-            self._build.note_made(result)
+            self._build.keys.note_made(result)
         return Turn(result=result, seconds=clock.seconds)
 
     def _make(self, steps: Sequence[Step]) -> list[Outcome]:
@@ -213,7 +214,7 @@ class _Round:
 
     def _taken_from_build(self, step: Step, result: Result) -> bool:
         """Copy the outputs of a step that stands in build/; return whether they are what this build would ask for."""
-        if result.key != key_of(self._build.preimage(step)):
+        if result.key != key_of(self._build.keys.preimage(step)):
             return False
         for output in result.outputs.values():
             target = self._folder / output.path

@@ -118,13 +118,13 @@ def written(root: Path, tables: Tables = TABLES, spelling: Spelling | None = Non
 def built(root: Path) -> Build:
     """Return a build of the workspace in which every planned step has been done."""
     build = Build(load(root, environ={}), Digests(root, root / "digests"), manifests=(), watcher=Watcher())
-    build.code = code_digests()
+    build.keys.code = code_digests()
     for step in build.steps.values():
         for path in step.outputs.values():
-            build._made[path] = hashlib.sha256(path.encode()).hexdigest()
+            build.keys._made[path] = hashlib.sha256(path.encode()).hexdigest()
     for step in build.steps.values():
-        preimage = build.preimage(step)
-        outputs = {role: Output(path=p, sha256=build._made[p], size_bytes=1) for role, p in step.outputs.items()}
+        preimage = build.keys.preimage(step)
+        outputs = {role: Output(path=p, sha256=build.keys._made[p], size_bytes=1) for role, p in step.outputs.items()}
         result = Result(key=key_of(preimage), preimage=preimage, outputs=outputs, values={})
         build.outcomes[step.id] = Outcome(step=step.id, status="executed", result=result, reasons=("never built",))
     return build
@@ -139,7 +139,7 @@ def closing_keys(root: Path) -> dict[str, str]:
     """Return the keys of check, dist and report as they are when all else was done."""
     build = built(root)
     for made in (closing.CHECK_PATH,):
-        build._made[made] = hashlib.sha256(made.encode()).hexdigest()
+        build.keys._made[made] = hashlib.sha256(made.encode()).hexdigest()
     publish = closing.dist_step(build.workspace, build.steps, build.outcomes, {})
     steps: list[Step] = [
         closing.check_step(build.workspace, build.outcomes),
@@ -147,7 +147,7 @@ def closing_keys(root: Path) -> dict[str, str]:
         msgspec.structs.replace(publish, parameters={**publish.parameters, "manifests": []}),
         closing.report_step(build.workspace, build.outcomes),
     ]
-    return {step.id: key_of(build.preimage(step)) for step in steps}
+    return {step.id: key_of(build.keys.preimage(step)) for step in steps}
 
 
 # Spelling ----------------------------------------------------------------------------------------------------------

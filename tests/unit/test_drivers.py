@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from quantbuild.build import device_fingerprint
+from quantbuild import device
 from quantbuild.code import CodeDigests
 from quantbuild.drivers import auto, mixed
 from quantbuild.drivers.driven import Driven
@@ -422,7 +422,7 @@ def test_a_key_covers_the_code_and_tools_of_all_that_a_driver_may_have_made(tmp_
             assert driven.by_cpu or not made.by_cpu
     fast, other = planned["quantize:m/fast"], planned["quantize:m/mixed"]
     assert (fast.runner, other.runner) == ("host", None)
-    assert device_fingerprint(fast) == device_fingerprint(planned["benchmark:m/fast@host"])
+    assert device.fingerprint(fast) == device.fingerprint(planned["benchmark:m/fast@host"])
     assert actions == {"benchmark", "calibrate", "equalize", "evaluate", "histograms", "judge", "quantize", "rank"}
 
 

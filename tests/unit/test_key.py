@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keys_of import FILES, TABLES, Spelling, Tables
 
-from quantbuild import build as build_module
+from quantbuild import keys as keys_module
 from quantbuild import tools
 from quantbuild.code import PACKAGE_FOLDER, CodeDigests
 from quantbuild.digests import Digests
@@ -320,7 +320,7 @@ def test_another_cpu_changes_the_keys_of_the_steps_whose_kernels_differ_by_it(
 ) -> None:
     for other in ({"architecture": "aarch64", "features": "asimddp"}, {**tools.cpu(), "features": "avx"}):
         with monkeypatch.context() as patch:
-            patch.setattr(build_module, "cpu", lambda other=other: other)
+            patch.setattr(keys_module, "cpu", lambda other=other: other)
             found = that_differ(keys, keys_of.planned(plain))
         assert found == steps_like(keys, ["calibrate:*", "evaluate:*", "quantize:first/plain"])
 
@@ -335,7 +335,7 @@ def test_another_device_changes_the_keys_of_its_benchmarks(
 def test_another_key_schema_changes_every_key(
     plain: Path, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build_module, "KEY_SCHEMA", build_module.KEY_SCHEMA + 1)
+    monkeypatch.setattr(keys_module, "KEY_SCHEMA", keys_module.KEY_SCHEMA + 1)
     assert that_differ(keys, keys_of.planned(plain)) == keys.keys()
 
 

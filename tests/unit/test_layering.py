@@ -29,6 +29,7 @@ WORKER_ONLY = (
     "runners/host_process.py",
 )
 
+RIM = ("build", "session", "shell", "cli")
 # A module of the left may not import one of the right, at any depth of its own code.
 FORBIDDEN = {
     "manifest": ("plan", "build", "session", "shell", "cli", "closing", "execution", "actions", "workers"),
@@ -41,7 +42,17 @@ FORBIDDEN = {
     "memory": ("plan", "build", "execution", "session", "shell", "cli", "manifest", "machine"),
     "system_memory": ("plan", "build", "execution", "session", "shell", "cli", "manifest", "machine", "workers"),
     "execution": ("build", "session", "shell", "cli", "manifest"),
-    "build": ("shell", "cli"),
+    # What a build is made of knows no build.
+    "device": (*RIM, "plan", "execution", "workers", "cache", "manifest"),
+    "keys": (*RIM, "plan", "execution", "workers", "cache", "manifest"),
+    "input_history": (*RIM, "plan", "execution", "workers", "cache", "manifest", "keys"),
+    "sub_steps": (*RIM, "plan", "execution", "workers", "cache", "manifest", "attempt"),
+    "capacity": (*RIM, "plan", "cache", "manifest", "attempt"),
+    "usual": (*RIM, "cache", "manifest", "attempt"),
+    "attempt": (*RIM, "manifest", "keys", "sub_steps", "workers"),
+    "partial_publication": (*RIM, "attempt", "workers", "cache"),
+    "summary": (*RIM, "execution", "attempt", "workers", "cache"),
+    "build": ("session", "shell", "cli"),
     "session": ("shell", "cli"),
     "actions": ("plan", "build", "execution", "session", "shell", "cli", "workers", "cache"),
     "nodes": (
