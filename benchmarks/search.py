@@ -32,7 +32,7 @@ import numpy as np
 from in_process import InProcess
 
 from quantbuild.drivers import auto, mixed
-from quantbuild.drivers.search import Budget, Judged, Units, pruned, shortest_prefix
+from quantbuild.drivers.search import Budget, Judged, Ranking, Units, pruned, shortest_prefix
 from quantbuild.drivers.trials import Trials
 
 LOUD = 200.0
@@ -189,7 +189,8 @@ class Ways:
         # Nothing left in int8 is the float model, which loses nothing: no artifact to make.
         known = {frozenset(): _judged(self._base), everything: Judged(True, math.inf)}
         budget = Budget(lambda units: self._judge(nodes(units)), 1000, known)
-        found = shortest_prefix(len(ranked), budget, -math.inf)
+        ranking = Ranking([{unit} for unit in everything], nodes=len(everything) + 1)
+        found = shortest_prefix(ranking, budget, -math.inf)
         if found is not None and found != everything:
             found = pruned(found, costs, budget, -math.inf)
             self._judge(nodes(found), counted=False)

@@ -42,7 +42,16 @@ def _how(search: Mapping[str, Any]) -> str:
     tried = f"{label} of {trials} artifact{'s' if trials > 1 else ''} tried"
     if search["verdict"] == "fail":
         left = "; more trials may find one that meets it" if search["trials_left"] <= 0 else ""
-        return f"; best found: {tried}{left}"
+        return f"; best found: {tried}{_left_out(search)}{left}"
     if search["verdict"] == "not_measured":
         return f"; {tried}; there is no evaluation set to confirm it on"
     return f"; {tried}"
+
+
+def _left_out(search: Mapping[str, Any]) -> str:
+    """Tell of activations that might have been what was looked for, had there been an artifact that keeps them."""
+    if not search["left_out"]:
+        return ""
+    first, more = search["left_out"][0], len(search["left_out"]) - 1
+    others = f" and {more} more" if more else ""
+    return f"; {first['tensor'].partition(';')[0]}{others} could not be kept from int8: {first['error']}"

@@ -17,7 +17,7 @@ import msgspec
 
 from quantbuild.drivers import auto
 from quantbuild.drivers.driven import Driven, Make, made
-from quantbuild.drivers.search import Budget, Judged, Units, pareto, pruned, ranks, shortest_prefix
+from quantbuild.drivers.search import Budget, Judged, Ranking, Units, pareto, pruned, ranks, shortest_prefix
 from quantbuild.drivers.trials import JUDGE_TOOLS, Trials
 from quantbuild.errors import MachineError, StepError
 from quantbuild.outcome import Outcome
@@ -92,6 +92,7 @@ class _Search:
         self._base: auto.Candidate
         self._given: auto.Prepared
         self._units: list[Unit] = []
+        self._ranking = Ranking([], nodes=0)
 
     def run(self) -> Driven:
         chosen = self._all_int8()
@@ -100,6 +101,8 @@ class _Search:
             self._confirm(NONE)
         if not self._is_over():
             self._units = self._ranked()
+            everything = {node for unit in self._units for node in unit.nodes}
+            self._ranking = Ranking([unit.nodes for unit in self._units], nodes=len(everything))
             self._look_for_islands(budget)
         return self._ending(budget)
 
@@ -189,7 +192,7 @@ class _Search:
 
     def _judged(self, tried: auto.Tried) -> Judged:
         loss = _loss(tried.selection)
-        return Judged(loss is not None and loss <= self._limit, tried.sqnr_db)
+        return Judged(loss is not None and loss <= self._limit, tried.sqnr_db, made=tried.error is None)
 
     # Search --------------------------------------------------------------------------------------------------------
 
@@ -197,7 +200,7 @@ class _Search:
         costs = [unit.cost_bytes for unit in self._units]
         least = self._least_sqnr_db()
         while not self._is_over():
-            found = shortest_prefix(self._longest(), budget, least)
+            found = shortest_prefix(self._ranking, budget, least)
             if found is not None:
                 pruned(found, costs, budget, least)
             meeting = [u for u, j in budget.judged.items() if j.meets_limit and j.sqnr_db > least]
@@ -205,16 +208,6 @@ class _Search:
                 return
             self._confirm(self._fastest(meeting) if self._wanted["objective"] == "latency" else self._smallest(meeting))
             least = self._least_sqnr_db()
-
-    def _longest(self) -> int:
-        """Return how many units may be kept so that something is still int8."""
-        everything = {node for unit in self._units for node in unit.nodes}
-        kept: set[str] = set()
-        for length, unit in enumerate(self._units):
-            kept.update(unit.nodes)
-            if kept == everything:
-                return length
-        return len(self._units)
 
     def _smallest(self, meeting: Sequence[Units]) -> Units:
         """Return what has the least bytes; of equals the highest SQNR."""
@@ -275,6 +268,10 @@ class _Search:
             "trials": self._told_rows(chosen),
             "chosen": chosen.candidate.label,
             "islands": [self._told_unit(unit) for unit in sorted(units)],
+            "left_out": [
+                {**self._told_unit(unit), "error": self._tried[kept].error}
+                for unit, kept in sorted(self._ranking.left_out.items())
+            ],
             "confirmations": [self._told_confirmation(each) for each in self._confirmations if "n" in each.judgement],
             "limit": self._limit,
             "objective": self._wanted["objective"],

@@ -2,12 +2,13 @@
 
 A unit is an activation tensor with its producer and its consumers; the list is ranked by expected noise, the noisiest
 first. The shortest prefix that suffices is found by growing and then halving; what that prefix holds without need is
-dropped, the costliest first. Trials are counted: a set of units is judged once, and known ones cost nothing.
+dropped, the costliest first. A unit that no artifact can keep is left out. Trials are counted: a set of units is judged
+once, and known ones cost nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 Units = frozenset[int]
@@ -20,6 +21,12 @@ class Judged(NamedTuple):
 
     meets_limit: bool
     sqnr_db: float
+    made: bool = True
+    """Whether there is an artifact that keeps these units, and it runs."""
+
+    def suffices(self, least_sqnr_db: float) -> bool:
+        """Whether it meets the limit with more than `least_sqnr_db`."""
+        return self.meets_limit and self.sqnr_db > least_sqnr_db
 
 
 class Budget:
@@ -40,34 +47,72 @@ class Budget:
         return self.judged[units]
 
 
-def shortest_prefix(count: int, budget: Budget, least_sqnr_db: float) -> Units | None:
+class Ranking:
+    """Units by rank, the noisiest first; those that no artifact can keep are taken out as they are found."""
+
+    def __init__(self, kept: Sequence[Collection[Hashable]], *, nodes: int) -> None:
+        """Rank units, the first of them first: `kept` are the nodes of each, of the `nodes` that there are at all."""
+        self._kept = kept
+        self._nodes = nodes
+        self._order = list(range(len(kept)))
+        self.left_out: dict[int, Units] = {}
+        """The units that were taken out, each with the set of units that showed it: there is no artifact of that."""
+
+    def prefix(self, length: int) -> Units:
+        """Return the first `length` units."""
+        return frozenset(self._order[:length])
+
+    def longest(self) -> int:
+        """Return how many units may be kept so that something is still int8."""
+        kept: set[Hashable] = set()
+        for length, unit in enumerate(self._order):
+            kept.update(self._kept[unit])
+            if len(kept) == self._nodes:
+                return length
+        return len(self._order)
+
+    def leave_out_last_of(self, length: int) -> None:
+        """Take out the last of the first `length` units: with it, there is no artifact of them."""
+        units = self.prefix(length)
+        self.left_out[self._order.pop(length - 1)] = units
+
+
+def shortest_prefix(ranking: Ranking, budget: Budget, least_sqnr_db: float) -> Units | None:
     """Return the shortest prefix found that suffices: it meets the limit and has more than `least_sqnr_db`.
 
-    SQNR grows with the prefix where accuracy need not, so both are asked for. None where no prefix was found to
-    suffice.
+    SQNR grows with the prefix where accuracy need not, so both are asked for. Where there is no artifact of a prefix,
+    the first unit that keeps it from being made is found by halving, and taken out of the ranking. None where no prefix
+    was found to suffice.
     """
-
-    def suffices(length: int) -> bool | None:
-        judged = budget(prefix(length))
-        return None if judged is None else judged.meets_limit and judged.sqnr_db > least_sqnr_db
-
-    failing, passing, length = 0, None, 1
-    while failing < count and passing is None:
-        length = min(length, count)
-        found = suffices(length)
-        if found is None:
+    failing, unmade, reach = 0, None, 1
+    while failing < (longest := ranking.longest()):
+        if unmade is not None and unmade - failing == 1:
+            ranking.leave_out_last_of(unmade)
+            unmade = None
+            continue
+        length = min(reach, longest) if unmade is None else (failing + unmade) // 2
+        judged = budget(ranking.prefix(length))
+        if judged is None:
             return None
-        if found:
-            passing = length
-        else:
-            failing, length = length, length * GROWTH
-    while passing is not None and passing - failing > 1:
+        if judged.suffices(least_sqnr_db):
+            return _halved(ranking, failing, length, budget, least_sqnr_db)
+        if not judged.made:
+            unmade = length
+            continue
+        failing = length
+        reach = length * GROWTH if unmade is None else reach
+    return None
+
+
+def _halved(ranking: Ranking, failing: int, passing: int, budget: Budget, least_sqnr_db: float) -> Units:
+    """Return the shortest prefix found to suffice, between one that does not and one that does."""
+    while passing - failing > 1:
         middle = (failing + passing) // 2
-        found = suffices(middle)
-        if found is None:
+        judged = budget(ranking.prefix(middle))
+        if judged is None:
             break
-        failing, passing = (failing, middle) if found else (middle, passing)
-    return None if passing is None else prefix(passing)
+        failing, passing = (failing, middle) if judged.suffices(least_sqnr_db) else (middle, passing)
+    return ranking.prefix(passing)
 
 
 def pruned(units: Units, costs: Sequence[float], budget: Budget, least_sqnr_db: float) -> Units:
@@ -82,14 +127,9 @@ def pruned(units: Units, costs: Sequence[float], budget: Budget, least_sqnr_db: 
         judged = budget(rest)
         if judged is None:
             break
-        if judged.meets_limit and judged.sqnr_db > least_sqnr_db:
+        if judged.suffices(least_sqnr_db):
             units = rest
     return units
-
-
-def prefix(length: int) -> Units:
-    """Return the first `length` units."""
-    return frozenset(range(length))
 
 
 def ranks(units: Units) -> str:

@@ -153,6 +153,7 @@ class Search(msgspec.Struct, kw_only=True):
     chosen: Any
     confirmations: Any
     islands: list[dict[str, Any]] = []
+    left_out: list[dict[str, Any]] = []
     limit: float | None = None
     objective: Literal["size", "latency"] | None = None
     device: str | None = None

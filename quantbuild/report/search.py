@@ -46,6 +46,15 @@ class Island:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeftOut:
+    """One activation that was looked for but that no artifact can keep, and why."""
+
+    tensor: str
+    rank: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Confirmation:
     """One look at the evaluation set."""
 
@@ -63,6 +72,7 @@ class Search:
     with_islands: bool
     with_latency: bool
     islands: tuple[Island, ...]
+    left_out: tuple[LeftOut, ...]
     confirmations: tuple[Confirmation, ...]
 
 
@@ -77,6 +87,7 @@ def view(metric: str, search: Json | None) -> Search | None:
         with_islands=any(trial.get("kept") for trial in search["trials"]),
         with_latency=any(trial.get("latency_ms") is not None for trial in search["trials"]),
         islands=tuple(_island(each) for each in islands),
+        left_out=tuple(_left_out(each) for each in search.get("left_out") or ()),
         confirmations=tuple(_confirmation(metric, each) for each in search.get("confirmations") or ()),
     )
 
@@ -120,12 +131,19 @@ def _latency(trial: Json) -> str:
 
 
 def _island(island: Json) -> Island:
-    rank = f"no. {island['rank']} by noise"
     return Island(
         tensor=island["tensor"].partition(";")[0],
-        noise=f"{rank}: rounding it alone costs {units.percent(island['noise'])} of the outputs' power",
+        noise=f"{_rank(island)}: rounding it alone costs {units.percent(island['noise'])} of the outputs' power",
         nodes=units.counted(len(island["nodes"]), "operation"),
     )
+
+
+def _left_out(unit: Json) -> LeftOut:
+    return LeftOut(tensor=unit["tensor"].partition(";")[0], rank=_rank(unit), message=unit["error"])
+
+
+def _rank(unit: Json) -> str:
+    return f"no. {unit['rank']} by noise"
 
 
 def _confirmation(metric: str, each: Json) -> Confirmation:

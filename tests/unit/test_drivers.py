@@ -75,6 +75,8 @@ class World:
         self.made: list[Step] = []
         self.broken: set[str] = set()
         """Methods of ranges, and actions, that fail."""
+        self.unmakeable: set[str] = set()
+        """Tensors that no artifact can keep."""
         self.groups = 3
         self.bytes_each = 10
         self.latency: Callable[[set[str]], float | None] = lambda kept: 1.0
@@ -91,8 +93,11 @@ class World:
         ranges = str(step.parameters["options"]["ranges"]) if step.action == "quantize" else None
         if not self.broken.isdisjoint({step.action, ranges}):
             return Outcome(step=step.id, status="failed", message="it broke")
+        kept = self.unmakeable & kept_by(step.parameters.get("options", {}))
+        if kept:
+            return Outcome(step=step.id, status="failed", message=f"no kernel for {min(kept)}")
         values = getattr(self, f"_{step.action}", lambda step: {})(step)
-        size = 1000 + self.bytes_each * len(self._options.get(step.outputs.get("model", ""), {}).get("keep_float", ()))
+        size = 1000 + self.bytes_each * len(kept_by(self._options.get(step.outputs.get("model", ""), {})))
         outputs = {role: Output(path=path, sha256="0" * 64, size_bytes=size) for role, path in step.outputs.items()}
         return Outcome(
             step=step.id, status="executed", result=Result(key="", preimage={}, outputs=outputs, values=values)
@@ -120,8 +125,7 @@ class World:
         return {"groups": self.groups, "most_uneven": {"tensor": "t1", "scales": [0.5, 8.0]} if self.groups else None}
 
     def _benchmark(self, step: Step) -> dict[str, Any]:
-        kept = self._options[step.inputs["model"].path].get("keep_float", ())
-        ratio = self.latency(set(kept))
+        ratio = self.latency(kept_by(self._options[step.inputs["model"].path]))
         path = self.root / step.outputs["result"]
         path.parent.mkdir(parents=True, exist_ok=True)
         latency = None if ratio is None else {"p50": 10 * ratio}
@@ -130,6 +134,11 @@ class World:
 
     def _judge(self, step: Step) -> dict[str, Any]:
         return next(self._confirmed)
+
+
+def kept_by(options: dict[str, Any]) -> set[str]:
+    """Return what these options of a scheme keep from int8."""
+    return set(options.get("keep_float", ())) | set(options.get("keep_int16", ()))
 
 
 def judged(verdict: str, loss: float, *, could_pass: bool = True) -> dict[str, Any]:
@@ -191,7 +200,7 @@ def culprits(*names: str) -> Callable[[dict[str, Any]], tuple[float, float]]:
     """A model that int8 harms unless these tensors stay in float; the rest adds a little noise each."""
 
     def worth(options: dict[str, Any]) -> tuple[float, float]:
-        kept = set(options.get("keep_float", ()))
+        kept = kept_by(options)
         missing = len(set(names) - kept)
         return 30.0 - 15.0 * missing + 0.1 * len(kept), 0.05 * missing
 
@@ -444,6 +453,31 @@ def test_an_equalization_that_fails_is_told_and_the_search_goes_on(tmp_path: Pat
     search = searched(world).values["search"]
     assert search["verdict"] == "pass"
     assert [(row["label"], row["error"]) for row in search["trials"] if row["error"]] == [("equalized", "it broke")]
+
+
+@pytest.mark.parametrize("islands", ["float", "int16"])
+def test_an_activation_that_cannot_be_kept_is_left_out_and_told(tmp_path: Path, islands: str) -> None:
+    world = World(tmp_path, culprits("t1", "t4"), [judged("pass", 0.001)])
+    world.unmakeable = {"t2", "t3"}
+    world.groups = 0
+    search = searched(world, islands=islands).values["search"]
+    assert search["verdict"] == "pass"
+    assert [unit["tensor"] for unit in search["islands"]] == ["t1", "t4"]
+    assert [(each["tensor"], each["rank"], each["error"]) for each in search["left_out"]] == [
+        ("t2", 3, "no kernel for t2"),
+        ("t3", 4, "no kernel for t3"),
+    ]
+    assert len(search["trials"]) <= 16
+
+
+def test_where_the_culprit_cannot_be_kept_the_best_found_is_told(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1"))
+    world.unmakeable = {"t1"}
+    search = searched(world).values["search"]
+    assert search["verdict"] == "fail"
+    assert [each["tensor"] for each in search["left_out"]] == ["t1"]
+    chosen = next(row for row in search["trials"] if row["chosen"])
+    assert chosen["sqnr_db"] == max(row["sqnr_db"] for row in search["trials"] if row["error"] is None)
 
 
 def test_losses_without_an_interval_are_told(tmp_path: Path) -> None:

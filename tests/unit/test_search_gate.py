@@ -14,13 +14,15 @@ EVALUATED = {"samples": "evaluation", "loss": 0.021, "loss_low": 0.011, "loss_hi
 SELECTED = {"samples": "selection", "loss": 0.021, "loss_low": None, "loss_high": None, "n": 100}
 
 
-def judged(verdict: str, best: dict[str, Any], *, left: int = 3) -> dict[str, Any]:
+def judged(verdict: str, best: dict[str, Any], *, left: int = 3, **more: Any) -> dict[str, Any]:
     search = {
         "trials": [{}] * 13,
         "limit": 0.01,
         "verdict": verdict,
         "best": {"label": "minmax-islands-1-3", "sqnr_db": 20.0, **best},
         "trials_left": left,
+        "left_out": [],
+        **more,
     }
     (row,) = search_gate.judge(search)
     return row
@@ -44,6 +46,13 @@ def test_a_limit_that_is_missed_on_the_selection_samples_fails_with_the_best_fou
         "best found: minmax-islands-1-3 of 13 artifacts tried"
     )
     assert judged("fail", SELECTED, left=0)["message"].endswith("; more trials may find one that meets it")
+
+
+def test_activations_that_could_not_be_kept_are_told_where_the_limit_is_missed() -> None:
+    left_out = [{"tensor": "a;b", "error": "no kernel"}, {"tensor": "c", "error": "nor here"}]
+    told = "; a and 1 more could not be kept from int8: no kernel"
+    assert judged("fail", SELECTED, left_out=left_out)["message"].endswith(told)
+    assert told not in judged("pass", EVALUATED, left_out=left_out)["message"]
 
 
 @pytest.mark.parametrize(
