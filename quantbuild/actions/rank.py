@@ -49,14 +49,13 @@ def run(job: Job) -> dict[str, Any]:
     error over the power of the outputs, of the worst output, a classifier's logits being one; ``nodes`` are patterns
     for `keep_float`; ``cost_bytes`` what keeping them in float adds to the file. Raises StepError.
     """
-    from quantbuild.tflite import graph, listing, ranges, statistics_file
+    from quantbuild.tflite import graph, listing, range_options, ranges, statistics_file
     from quantbuild.tflite.feeding import SampleError
 
     data = Path(job.inputs["model"]).read_bytes()
     model = graph.read(data)
-    chosen = ranges.choose(
-        model, statistics_file.read(Path(job.inputs["statistics"])), job.parameters["options"]["ranges"]
-    )
+    method = msgspec.convert(job.parameters["options"]["ranges"], range_options.Choice)
+    chosen = ranges.choose(model, statistics_file.read(Path(job.inputs["statistics"])), method)
     samples = _samples(job)
     nodes = listing.nodes(model)
     units = list(_units(nodes, chosen))

@@ -88,27 +88,42 @@ def by_class(folder: Path) -> dict[str, Any]:
     return {"name": "sorted", "loader": "npz", "options": options, "samples": None, "seed": 0}
 
 
-def test_the_ranking_looks_at_every_class_of_a_sorted_set(tmp_path: Path) -> None:
-    dataset, hold_back = by_class(tmp_path), {"fraction": 0.2, "seed": 0}
-    files = {"model": tmp_path / "model.tflite", "data": tmp_path / "data.npz"}
+def ranked(folder: Path, ranges: object) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The step's values and units for the model of `by_class`, whose files stand in `folder` afterwards."""
+    dataset, hold_back = by_class(folder), {"fraction": 0.2, "seed": 0}
+    files = {"model": folder / "model.tflite", "data": folder / "data.npz"}
     parameters: dict[str, Any] = {"dataset": dataset, "hold_back": hold_back}
     calibrate.run(
-        job("calibrate", tmp_path, files, {"statistics": "statistics.npz"}, {**parameters, "statistics": "all"})
+        job("calibrate", folder, files, {"statistics": "statistics.npz"}, {**parameters, "statistics": "all"})
     )
-    inputs = {**files, "statistics": tmp_path / "statistics.npz"}
-    ranking = job(
-        "rank", tmp_path, inputs, {"ranking": "ranking.json"}, {**parameters, "options": {"ranges": "minmax"}}
+    inputs = {**files, "statistics": folder / "statistics.npz"}
+    values = rank.run(
+        job("rank", folder, inputs, {"ranking": "ranking.json"}, {**parameters, "options": {"ranges": ranges}})
     )
-    values = rank.run(ranking)
-    found = json.loads((tmp_path / "ranking.json").read_text())
-    noise = {unit["tensor"]: unit["noise"] for unit in found["units"]}
-    assert values["units"] == len(found["units"]) == len(noise)
+    return values, json.loads((folder / "ranking.json").read_text())["units"]
+
+
+def test_ranges_may_be_a_table_as_a_step_holds_them(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("table", "name")]
+    for folder in folders:
+        folder.mkdir()
+    table, name = (
+        ranked(folder, ranges)[1]
+        for folder, ranges in zip(folders, ({"method": "quantile", "quantile": 1.0}, "minmax"), strict=True)
+    )
+    assert table == name
+
+
+def test_the_ranking_looks_at_every_class_of_a_sorted_set(tmp_path: Path) -> None:
+    values, units = ranked(tmp_path, "minmax")
+    noise = {unit["tensor"]: unit["noise"] for unit in units}
+    assert values["units"] == len(units) == len(noise)
     assert set(noise) == {"x", "small", "large", "quiet", "loud", "out"}
     assert noise["large"] > 0
     assert noise["loud"] > 0
-    assert [unit["noise"] for unit in found["units"]] == sorted(noise.values(), reverse=True)
-    model = graph.read(files["model"].read_bytes())
-    assert all(unit["nodes"] for unit in found["units"])
-    assert {node for unit in found["units"] for node in unit["nodes"]} == {
+    assert [unit["noise"] for unit in units] == sorted(noise.values(), reverse=True)
+    model = graph.read((tmp_path / "model.tflite").read_bytes())
+    assert all(unit["nodes"] for unit in units)
+    assert {node for unit in units for node in unit["nodes"]} == {
         f"node:{number}" for number in range(len(graph.main(model).operators))
     }
