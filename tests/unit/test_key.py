@@ -361,7 +361,7 @@ CODE = [
     ("actions/calibrate.py", ["calibrate:first"]),
     ("runners/host_process.py", ["benchmark:*"]),
     ("metrics.py", ["evaluate:*"]),
-    ("shell.py", []),
+    ("shell/shell.py", []),
     ("cli.py", []),
     ("report/page.py", []),
 ]
