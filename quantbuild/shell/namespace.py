@@ -16,6 +16,7 @@ from quantbuild.shell.process import answer_signals, print_whatever_the_terminal
 from quantbuild.shell.refusals import look_how_doit_runs
 from quantbuild.shell.reporter import Reporter
 from quantbuild.shell.shell import DATABASE, Shell, TaskDict
+from quantbuild.shell.unknown_tasks import tell_what_was_meant
 
 # More threads than processors: those that wait for the TensorFlow worker or for the machine alone must not keep ready
 # steps from running. What really runs at once is bounded by ``Machine``.
@@ -33,6 +34,7 @@ def tasks() -> dict[str, Any]:
     answer_signals(lambda: None)
     print_whatever_the_terminal_knows()
     look_how_doit_runs()
+    tell_what_was_meant()
     root = Path.cwd()
     try:
         make_state_folder(root)
