@@ -11,6 +11,7 @@ import msgspec
 
 from quantbuild.declared_files import REFERENCE_PATTERN, code_path, fixed_part, module_file, pattern_problem
 from quantbuild.errors import QuantbuildError
+from quantbuild.manifest.contracts import lacking
 from quantbuild.manifest.definitions import LABEL_METRICS, NAME_PATTERN, RESERVED_NAMES
 from quantbuild.manifest.locate import KeyPath
 from quantbuild.manifest.plugins import Plugins
@@ -101,8 +102,8 @@ def check_dataset_files(table: Mapping[str, Any], options: msgspec.Struct, path:
 def check_model(table: Mapping[str, Any], path: KeyPath, known: Known, context: Context) -> None:
     """What a model's own keys refer to."""
     source = table.get("source")
-    if isinstance(source, str) and source not in context.plugins.sources:
-        context.add((*path, "source"), unknown("source", source, context.plugins.sources))
+    if isinstance(source, str):
+        _check_source(source, (*path, "source"), context)
     _check_source_files(table, path, context)
     check_path(table.get("labels"), (*path, "labels"), context)
     for key in ("calibration", "evaluation", "selection"):
@@ -114,6 +115,14 @@ def check_model(table: Mapping[str, Any], path: KeyPath, known: Known, context: 
     if evaluation is not None and evaluation == table.get("selection"):
         text = "is the evaluation set, on which nothing may be chosen; name another dataset or leave the key out"
         context.add((*path, "selection"), text)
+
+
+def _check_source(source: str, path: KeyPath, context: Context) -> None:
+    """A source is there, and has all that one must have."""
+    known = context.plugins.sources
+    problem = lacking("sources", source, known[source]) if source in known else unknown("source", source, known)
+    if problem is not None:
+        context.add(path, problem)
 
 
 def _check_source_files(table: Mapping[str, Any], path: KeyPath, context: Context) -> None:
