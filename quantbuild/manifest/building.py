@@ -10,24 +10,17 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from quantbuild.manifest.checks import (
-    DEVICE_GATES,
-    Context,
-    Known,
-    check_calibration,
-    check_choice,
-    check_dataset_files,
-    check_gate,
-    check_model,
-    check_names,
-    check_search,
-    check_sensitivity,
-)
 from quantbuild.manifest.class_names import check_class_names
+from quantbuild.manifest.context import Context, Known
 from quantbuild.manifest.contracts import PluginKind, lacking
 from quantbuild.manifest.definitions import Dataset, Device, Gate, Model, Settings, Variant, written_keys
+from quantbuild.manifest.files import check_dataset_files
+from quantbuild.manifest.gate_checks import DEVICE_GATES, check_gate, check_search
 from quantbuild.manifest.locate import KeyPath
+from quantbuild.manifest.model_checks import check_model
+from quantbuild.manifest.names import check_names
 from quantbuild.manifest.problems import key_text, kind_of, nearest, quoted, unknown, unknown_key
+from quantbuild.manifest.scheme_checks import check_calibration, check_choice, check_sensitivity
 from quantbuild.manifest.walk import convert
 
 Plugged = TypeVar("Plugged", Dataset, Device, Variant)
