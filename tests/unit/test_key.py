@@ -362,7 +362,7 @@ CODE = [
     ("runners/host_process.py", ["benchmark:*"]),
     ("metrics.py", ["evaluate:*"]),
     ("shell/shell.py", []),
-    ("cli.py", []),
+    ("cli/command_line.py", []),
     ("report/page.py", []),
 ]
 

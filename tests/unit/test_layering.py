@@ -121,7 +121,8 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
     graph = {}
     for path in MODULES:
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        graph[name] = set(imports(path, top_level=True)) - {name}
+        # A package that hands on what its modules define is imported before them in any case.
+        graph[name] = {each for each in imports(path, top_level=True) if not f"{name}.".startswith(f"{each}.")}
     graphlib.TopologicalSorter(graph).prepare()
 
 
