@@ -10,23 +10,17 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 from msgspec import Struct
 
-from quantbuild.manifest.checks import (
-    DEVICE_GATES,
-    Context,
-    Known,
-    check_calibration,
-    check_choice,
-    check_dataset_files,
-    check_gate,
-    check_model,
-    check_names,
-    check_search,
-    check_sensitivity,
-)
 from quantbuild.manifest.class_names import check_class_names
+from quantbuild.manifest.context import Context, Known
+from quantbuild.manifest.contracts import PluginKind, lacking
 from quantbuild.manifest.definitions import Dataset, Device, Gate, Model, Settings, Variant, written_keys
+from quantbuild.manifest.files import check_dataset_files
+from quantbuild.manifest.gate_checks import DEVICE_GATES, check_gate, check_search
 from quantbuild.manifest.locate import KeyPath
+from quantbuild.manifest.model_checks import check_model
+from quantbuild.manifest.names import check_names
 from quantbuild.manifest.problems import key_text, kind_of, nearest, quoted, unknown, unknown_key
+from quantbuild.manifest.scheme_checks import check_calibration, check_choice, check_sensitivity
 from quantbuild.manifest.walk import convert
 
 Plugged = TypeVar("Plugged", Dataset, Device, Variant)
@@ -51,8 +45,13 @@ class Built(NamedTuple):
 class Kind(NamedTuple):
     """How tables of one plug-in kind name their plug-in."""
 
+    name: PluginKind
     selector: str
     plugins: Mapping[str, ModuleType]
+
+    def lacking(self, plugin: str) -> str | None:
+        """Return what the plug-in lacks that such a one must have, None where that is nothing."""
+        return lacking(self.name, plugin, self.plugins[plugin])
 
 
 def build(tables: Table, context: Context) -> Built:
@@ -79,7 +78,7 @@ def build(tables: Table, context: Context) -> Built:
 
 def _dataset(name: str, table: Table, context: Context) -> tuple[Dataset | None, Struct | None]:
     path: KeyPath = ("dataset", name)
-    kind = Kind("loader", context.plugins.datasets)
+    kind = Kind("datasets", "loader", context.plugins.datasets)
     options = _options(table, Dataset, path, kind, context)
     readable = options or _readable_options(table, kind)
     if readable is not None:
@@ -89,7 +88,7 @@ def _dataset(name: str, table: Table, context: Context) -> tuple[Dataset | None,
 
 def _device(name: str, table: Table, context: Context) -> Device | None:
     path: KeyPath = ("device", name)
-    options = _options(table, Device, path, Kind("runner", context.plugins.runners), context)
+    options = _options(table, Device, path, Kind("runners", "runner", context.plugins.runners), context)
     return _own(table, Device, path, {"options": options}, context)
 
 
@@ -116,7 +115,7 @@ def _variant(
     if "gate" in table:
         _gate(table["gate"], (*path, "gate"), model, known, context)
         gate = _merged_gate(model.get("gate", {}), table["gate"])
-    kind = Kind("scheme", context.plugins.schemes)
+    kind = Kind("schemes", "scheme", context.plugins.schemes)
     options = _options(table, Variant, path, kind, context)
     readable = options or _readable_options(table, kind)
     if readable is not None:
@@ -158,6 +157,10 @@ def _options(table: Table, definition: type[Struct], path: KeyPath, kind: Kind, 
     if plugin not in kind.plugins:
         context.add((*path, kind.selector), unknown(kind.selector, plugin, kind.plugins))
         return None
+    problem = kind.lacking(plugin)
+    if problem is not None:
+        context.add((*path, kind.selector), problem)
+        return None
     own_keys = _OWN_KEYS[definition]
     rest = {key: value for key, value in table.items() if key not in own_keys}
     options: Struct | None = convert(rest, kind.plugins[plugin].Options, path, context.problems, beside=own_keys)
@@ -167,7 +170,7 @@ def _options(table: Table, definition: type[Struct], path: KeyPath, kind: Kind, 
 def _readable_options(table: Table, kind: Kind) -> Struct | None:
     """Return the `Options` without the keys that are wrong, so that what else is wrong is told in the same go."""
     plugin = table.get(kind.selector)
-    if not isinstance(plugin, str) or plugin not in kind.plugins:
+    if not isinstance(plugin, str) or plugin not in kind.plugins or kind.lacking(plugin) is not None:
         return None
     definition = kind.plugins[plugin].Options
     good = {}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quantbuild.errors import QuantbuildError
-from quantbuild.manifest.checks import Context, Known
+from quantbuild.manifest.context import Context, Known
 from quantbuild.manifest.locate import KeyPath
 from quantbuild.manifest.problems import key_text, quoted
 from quantbuild.units import counted

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from quantbuild.errors import ManifestErrors
 from quantbuild.manifest.building import build
-from quantbuild.manifest.checks import Context
+from quantbuild.manifest.context import Context
 from quantbuild.manifest.definitions import Cache, Workspace
 from quantbuild.manifest.locate import KeyPath, Position, locate
 from quantbuild.manifest.plugins import Plugins, installed

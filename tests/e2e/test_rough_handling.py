@@ -48,6 +48,24 @@ def test_a_build_that_waits_for_another_can_be_interrupted(light: Workspace, num
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["quantise"], 'doit: quantise: no such task; did you mean "quantize"?'),
+        (["run", "evaluate:m/A"], 'doit: evaluate:m/A: no such task; did you mean "evaluate:m/a"?'),
+        (["report", "benchmark:m/a@hots"], 'did you mean "benchmark:m/a@host"?'),
+        (["lisst"], 'doit: lisst: no such task; did you mean "list"?'),
+        (["xyzzy"], "doit: xyzzy: no such task; `doit list --all` shows them all"),
+        *(([command, "quantise"], 'did you mean "quantize"?') for command in ("list", "info", "clean", "forget")),
+        (["ignore", "quantize:m/aa"], 'did you mean "quantize:m/a"?'),
+    ],
+)
+def test_a_misspelt_task_is_told_with_the_one_that_was_meant(built: Workspace, arguments: list[str], said: str) -> None:
+    output = built.doit(*arguments, code=2)
+    assert said in output
+    assert len(output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
         (["-r", "json", "report"], "-r: "),
         (["-P", "process", "-n", "2", "report"], "-P process: "),
         (["-s", "report"], "-s: "),

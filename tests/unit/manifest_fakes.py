@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from quantbuild.errors import ManifestErrors
+from quantbuild.manifest.contracts import REQUIRED, PluginKind
 from quantbuild.manifest.definitions import Workspace
 from quantbuild.manifest.loading import load
 from quantbuild.manifest.plugins import Plugins
@@ -65,25 +66,26 @@ class SerialOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     serial: str
 
 
-def _module(name: str, **members: Any) -> ModuleType:
+def _module(kind: PluginKind, name: str, **members: Any) -> ModuleType:
+    """Return a plug-in that has all names of its kind; those not given are of no use."""
     module = ModuleType(name)
-    module.__dict__.update(members)
+    module.__dict__.update({each.partition(" or ")[0]: None for each in REQUIRED[kind]} | members)
     return module
 
 
 PLUGINS = Plugins(
     datasets={
-        "arrays": _module("arrays", Options=ArrayOptions, files=lambda options, root: [options.path]),
-        "folder": _module("folder", Options=FolderOptions, files=lambda options, root: options.paths),
+        "arrays": _module("datasets", "arrays", Options=ArrayOptions, files=lambda options, root: [options.path]),
+        "folder": _module("datasets", "folder", Options=FolderOptions, files=lambda options, root: options.paths),
     },
-    sources={"keras": _module("keras"), "saved_model": _module("saved_model")},
+    sources={"keras": _module("sources", "keras"), "saved_model": _module("sources", "saved_model")},
     schemes={
-        "int8": _module("int8", Options=Int8Options, needs=lambda options: frozenset({"statistics"})),
-        "float16": _module("float16", Options=NoOptions, needs=lambda options: frozenset()),
+        "int8": _module("schemes", "int8", Options=Int8Options, needs=lambda options: frozenset({"statistics"})),
+        "float16": _module("schemes", "float16", Options=NoOptions, needs=lambda options: frozenset()),
     },
     runners={
-        "host": _module("host", Options=HostOptions),
-        "adb": _module("adb", Options=SerialOptions),
+        "host": _module("runners", "host", Options=HostOptions),
+        "adb": _module("runners", "adb", Options=SerialOptions),
     },
 )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from quantbuild.cli import _parser
+from quantbuild.cli.command_line import parser
 from quantbuild.lint.rules import MEANING, RULES
 from quantbuild.manifest.definitions import METRICS
 from quantbuild.manifest.loading import load
@@ -58,7 +58,7 @@ def test_there_are_toml_blocks_to_load() -> None:
 
 
 def test_every_command_is_in_the_docs() -> None:
-    (commands,) = (action for action in _parser()._actions if hasattr(action, "choices") and action.choices)
+    (commands,) = (action for action in parser()._actions if hasattr(action, "choices") and action.choices)
     for name in commands.choices:
         assert f"quantbuild {name}" in TEXT, name
 

@@ -361,8 +361,8 @@ CODE = [
     ("actions/calibrate.py", ["calibrate:first"]),
     ("runners/host_process.py", ["benchmark:*"]),
     ("metrics.py", ["evaluate:*"]),
-    ("shell.py", []),
-    ("cli.py", []),
+    ("shell/shell.py", []),
+    ("cli/command_line.py", []),
     ("report/page.py", []),
 ]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from manifest_fakes import GOOD, PLUGINS
 
 from quantbuild.manifest.building import build
-from quantbuild.manifest.checks import Context
+from quantbuild.manifest.context import Context
 from quantbuild.manifest.locate import locate
 from quantbuild.manifest.schema import json_schema
 
