@@ -8,7 +8,7 @@ its correlation with the top-1 of unseen pictures was 0.62, that of the loss on 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,10 +65,19 @@ class Tried(NamedTuple):
     selection: Outcome | None
 
     @property
+    def failure(self) -> Outcome | None:
+        """What keeps it from being chosen."""
+        return next((o for o in (self.artifact, self.selection) if o is not None and not o.done), None)
+
+    @property
     def error(self) -> str | None:
         """Why it cannot be chosen."""
-        failed = next((o for o in (self.artifact, self.selection) if o is not None and not o.done), None)
-        return None if failed is None else failed.message
+        return None if self.failure is None else self.failure.message
+
+    @property
+    def by_machine(self) -> bool:
+        """Whether time, memory or room ran out, so that it might have been the one to choose."""
+        return self.failure is not None and self.failure.by_machine
 
     @property
     def sqnr_db(self) -> float:
@@ -141,6 +150,19 @@ def try_all(found: Sequence[Candidate], inputs: Mapping[str, Input], trials: Tri
     A candidate that fails is one that cannot be chosen. But what the machine failed might have been the best, and what
     is chosen stands for good: that raises MachineError.
     """
+    tried = look_at(found, inputs, trials, make)
+    for each in tried:
+        if each.by_machine:
+            assert each.failure is not None
+            made(each.failure)
+    return tried
+
+
+def look_at(found: Sequence[Candidate], inputs: Mapping[str, Input], trials: Trials, make: Make) -> list[Tried]:
+    """Make every candidate's artifact, and run those that could be made over the selection samples.
+
+    Raises MachineError where the machine failed what several of them are made from.
+    """
     steps: list[Step] = []
     outcomes: dict[str, Outcome] = {}
     for each in found:
@@ -153,22 +175,13 @@ def try_all(found: Sequence[Candidate], inputs: Mapping[str, Input], trials: Tri
             outcomes[steps[-1].id] = failed(steps[-1], error)
     wanted = [step for step in steps if step.id not in outcomes]
     outcomes |= zip((step.id for step in wanted), make(wanted), strict=True)
-    check_machine(outcomes.values())
     standing = [step for step in steps if outcomes[step.id].done]
     selections = make(trials.selection(standing)) if standing else []
-    check_machine(selections)
     by_step = dict(zip((step.id for step in standing), selections, strict=True))
     return [
         Tried(candidate, step, outcomes[step.id], by_step.get(step.id))
         for candidate, step in zip(found, steps, strict=True)
     ]
-
-
-def check_machine(outcomes: Iterable[Outcome]) -> None:
-    """Raise MachineError where time, memory or room ran out."""
-    for outcome in outcomes:
-        if outcome.by_machine:
-            made(outcome)
 
 
 def failed(step: Step, error: StepError) -> Outcome:

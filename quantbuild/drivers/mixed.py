@@ -89,6 +89,7 @@ class _Search:
         self._rows: list[tuple[auto.Tried, Units]] = []
         self._confirmations: list[Confirmation] = []
         self._latencies: dict[Units, Latency] = {}
+        self._failed_by_machine: dict[str, str] = {}
         self._base: auto.Candidate
         self._given: auto.Prepared
         self._units: list[Unit] = []
@@ -185,14 +186,17 @@ class _Search:
         nodes = sorted({node for unit in units for node in self._units[unit].nodes})
         key = {"float": "keep_float", "int16": "keep_int16"}[self._options["islands"]]
         candidate = auto.Candidate({**self._base.options, key: nodes}, f"{self._base.label}-islands-{ranks(units)}")
-        found = auto.try_all([candidate], self._given.inputs, self._trials, self._make)[0]
+        found = auto.look_at([candidate], self._given.inputs, self._trials, self._make)[0]
+        if found.by_machine:
+            self._failed_by_machine[candidate.label] = str(found.error)
         self._tried[units] = found
         self._rows.append((found, units))
         return self._judged(found)
 
     def _judged(self, tried: auto.Tried) -> Judged:
         loss = _loss(tried.selection)
-        return Judged(loss is not None and loss <= self._limit, tried.sqnr_db, made=tried.error is None)
+        meets_limit = loss is not None and loss <= self._limit
+        return Judged(meets_limit, tried.sqnr_db, made=tried.error is None, by_machine=tried.by_machine)
 
     # Search --------------------------------------------------------------------------------------------------------
 
@@ -217,8 +221,11 @@ class _Search:
         """Return the smallest of those that are as fast as any. Raises StepError where nothing could be measured."""
         steps = {units: self._trials.benchmark(self._tried[units].trial) for units in meeting}
         outcomes = dict(zip(steps, self._make(list(steps.values())), strict=True))
-        auto.check_machine(outcomes.values())
         for units, outcome in outcomes.items():
+            if outcome.by_machine:
+                self._failed_by_machine[f"{self._tried[units].candidate.label} on {self._wanted['device']}"] = str(
+                    outcome.message
+                )
             if outcome.result is not None:
                 result = msgspec.json.decode((self._root / steps[units].outputs["result"]).read_bytes())
                 if result.get("latency_ratio") is not None:  # a device may be out of reach without being required
@@ -226,7 +233,8 @@ class _Search:
         measured = [units for units in meeting if units in self._latencies]
         if not measured:
             why = next((outcome.message for outcome in outcomes.values() if outcome.message), "it measured nothing")
-            raise StepError(f'search.device: no latency from "{self._wanted["device"]}": {why}')
+            error = MachineError if self._failed_by_machine else StepError
+            raise error(f'search.device: no latency from "{self._wanted["device"]}": {why}')
         least = min(self._latencies[units].ratio for units in measured)
         return self._smallest([units for units in measured if self._latencies[units].ratio <= TIED * least])
 
@@ -262,6 +270,7 @@ class _Search:
 
     def _ending(self, budget: Budget) -> Driven:
         units, verdict = self._winner(budget)
+        provisional = self._provisional()
         chosen = self._tried[units]
         result = made(chosen.artifact)
         told = {
@@ -279,9 +288,24 @@ class _Search:
             "verdict": verdict,
             "best": self._told_best(units),
             "trials_left": budget.left,
+            "provisional": provisional,
         }
         values = {**result.values, **self._given.told, "scheme": self._step.parameters["scheme"], "search": told}
-        return Driven(files=dict(chosen.trial.outputs), values=values)
+        return Driven(files=dict(chosen.trial.outputs), values=values, provisional=provisional)
+
+    def _provisional(self) -> str | None:
+        """Return why what was found stands for this build alone, where the machine failed a trial.
+
+        What was found is sound whatever else failed. That nothing was found proves nothing: raises MachineError.
+        """
+        if not self._failed_by_machine:
+            return None
+        label, message = next(iter(self._failed_by_machine.items()))
+        count = len(self._failed_by_machine)
+        failed = f"the machine failed {count} trial{'s' if count > 1 else ''} ({label}: {message})"
+        if not self._confirmations:
+            raise MachineError(f"nothing was found that meets the limit, but {failed}")
+        return f"{failed}; what is chosen is the best of the others, and the next build tries again"
 
     def _winner(self, budget: Budget) -> tuple[Units, str]:
         """Return the confirmed artifact; else the best that was found, with the verdict that it has.
