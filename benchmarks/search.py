@@ -31,7 +31,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 from in_process import InProcess
 
-from quantbuild.drivers import auto, mixed
+from quantbuild.drivers import candidates, judging
 from quantbuild.drivers.search import Budget, Judged, Ranking, Units, pruned, shortest_prefix
 from quantbuild.drivers.trials import Trials
 
@@ -142,7 +142,7 @@ class Ways:
         self._trials = Trials(step, build.make)
         self._inputs = {role: step.inputs[role] for role in ("model", "statistics")}
         options = {"io": "float32", "ranges": "auto", "bias_correction": None, "equalize": False}
-        self._base = auto.best(auto.try_all(auto.candidates(options), self._inputs, self._trials, build.make))
+        self._base = candidates.best(candidates.try_all(candidates.of(options), self._inputs, self._trials, build.make))
         self._size = 0
         self._judged = 0
 
@@ -202,14 +202,16 @@ class Ways:
     def _judge(self, kept: frozenset[str], *, counted: bool = True) -> Judged:
         self._judged += counted
         options = {**self._base.candidate.options, "keep_float": sorted(kept)}
-        tried = auto.try_all([auto.Candidate(options, "trial")], self._inputs, self._trials, self._build.make)[0]
+        tried = candidates.try_all(
+            [candidates.Candidate(options, "trial")], self._inputs, self._trials, self._build.make
+        )[0]
         result = tried.artifact.result
         self._size = result.outputs["model"].size_bytes if result is not None else 0
         return _judged(tried)
 
 
-def _judged(tried: auto.Tried) -> Judged:
-    loss = mixed._loss(tried.selection)
+def _judged(tried: candidates.Tried) -> Judged:
+    loss = judging.loss_of(tried.selection)
     return Judged(loss is not None and loss <= LIMIT, tried.sqnr_db)
 
 

@@ -27,7 +27,7 @@ from quantbuild.leftovers import SCRATCH_FOLDER
 from quantbuild.machine import Machine
 from quantbuild.memory import Claim, Peaks
 from quantbuild.outcome import Outcome
-from quantbuild.record import Output, Result
+from quantbuild.record import PROVISIONAL, Output, Result
 from quantbuild.step import Input, Job, Step, file_name
 from quantbuild.steps import plug_in
 from quantbuild.watcher import Watcher
@@ -137,11 +137,13 @@ class Execution:
         ), restored.entry.reasons
 
     def keep(self, step: Step, result: Result, reasons: tuple[str, ...]) -> None:
-        """Keep what a step made in the cache.
+        """Keep what a step made in the cache, unless it stands for this build alone.
 
         Raises:
             OSError: the cache's folder cannot be written.
         """
+        if result.provisional is not None:
+            return
         outputs = {} if step.action == "dist" else result.outputs
         files = {
             role: (self.root / output.path, Digest(output.sha256, output.size_bytes))
@@ -302,7 +304,10 @@ class Execution:
             driven: Driven = driver.drive(step, self._make, self._apart.made_inputs)
             for role, source in driven.files.items():
                 shutil.copyfile(self._apart.outputs / source, scratch / Path(step.outputs[role]).name)
-        return dict(driven.values)
+        if driven.provisional is None:
+            return dict(driven.values)
+        self._tell(f"{step.id}: {driven.provisional}")
+        return {**driven.values, PROVISIONAL: driven.provisional}
 
     @contextlib.contextmanager
     def _watched(self, step: str, clock: Clock) -> Iterator[None]:

@@ -9,7 +9,7 @@ import msgspec
 
 from quantbuild.closing_changes import VALUES_TOLD, closing_change, told_at
 from quantbuild.digests import Digest, sha256_of_bytes
-from quantbuild.record import Record, Result
+from quantbuild.record import PROVISIONAL, Record, Result
 
 KEY_SCHEMA = 1
 _encoder = msgspec.json.Encoder(order="deterministic")
@@ -78,7 +78,7 @@ def why_not_fresh(
     if record.result.key != key:
         changed = tuple(changes(record.result.preimage, preimage, input_change))
         return changed or (Reason("key changed"),)
-    return tuple(_outputs_not_as_recorded(record.result, digest))
+    return tuple(_not_standing(record.result, digest))
 
 
 def known_reasons(
@@ -97,7 +97,7 @@ def known_reasons(
     old = record.result.preimage
     inputs = {role: sha256 for role, sha256 in old["inputs"].items() if role not in unknown}
     changed = changes({**old, "inputs": inputs}, preimage, input_change)
-    return (*changed, *_outputs_not_as_recorded(record.result, digest))
+    return (*changed, *_not_standing(record.result, digest))
 
 
 def _no_result(record: Record | None) -> Reason:
@@ -111,7 +111,9 @@ def _no_result(record: Record | None) -> Reason:
     return Reason(kind, detail=f"{failure.message}{log}")
 
 
-def _outputs_not_as_recorded(result: Result, digest: Callable[[str], Digest | None]) -> Iterator[Reason]:
+def _not_standing(result: Result, digest: Callable[[str], Digest | None]) -> Iterator[Reason]:
+    if result.provisional is not None:
+        yield Reason(PROVISIONAL, detail=result.provisional)
     for output in result.outputs.values():
         found = digest(output.path)
         if found is None:

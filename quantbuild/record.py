@@ -10,6 +10,8 @@ import msgspec
 from quantbuild import aside
 
 RECORD_SCHEMA = 1
+PROVISIONAL = "provisional"
+"""The value that says why a result stands for one build alone."""
 
 
 class Output(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +29,12 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     preimage: dict[str, Any]
     outputs: dict[str, Output]
     values: dict[str, Any]
+
+    @property
+    def provisional(self) -> str | None:
+        """Why it stands for one build alone, as a driver says it; None where it stands as long as its key does."""
+        found: str | None = self.values.get(PROVISIONAL)
+        return found
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

@@ -113,7 +113,7 @@ def _variant(job: Job, model: dict[str, Any], variant: dict[str, Any], judgement
         devices=_results(job, key),
     )
     rows += artifact_gates.judge(gate, description)
-    rows += search_gate.judge(variant.get("search"))
+    rows += search_gate.judge(variant.get("search"), rows=rows, accuracy=accuracy)
     rows += [] if reference else _lint_rows(judgement.against.get(variant["name"], []))
     return {
         "name": variant["name"],

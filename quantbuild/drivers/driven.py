@@ -21,6 +21,8 @@ class Driven(msgspec.Struct, frozen=True, kw_only=True):
 
     files: Mapping[str, str]
     values: Mapping[str, Any]
+    provisional: str | None = None
+    """Why this stands for one build alone: what the machine failed had a say in it. None where it stands for good."""
 
 
 def made(outcome: Outcome) -> Result:

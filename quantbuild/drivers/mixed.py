@@ -9,19 +9,22 @@ several times proves no more than asking once.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import msgspec
-
-from quantbuild.drivers import auto
+from quantbuild.drivers import auto, candidates, int8_throughout, ranked_units, telling
+from quantbuild.drivers.candidates import Candidate, Tried
+from quantbuild.drivers.confirmations import Confirmations
 from quantbuild.drivers.driven import Driven, Make, made
-from quantbuild.drivers.search import Budget, Judged, Ranking, Units, pareto, pruned, ranks, shortest_prefix
+from quantbuild.drivers.int8_throughout import Throughout
+from quantbuild.drivers.judging import judged
+from quantbuild.drivers.latencies import Latencies
+from quantbuild.drivers.ranked_units import Unit
+from quantbuild.drivers.search import Budget, Judged, Ranking, Units, pruned, ranks, shortest_prefix
+from quantbuild.drivers.telling import Trial
 from quantbuild.drivers.trials import JUDGE_TOOLS, Trials
-from quantbuild.errors import MachineError, StepError
-from quantbuild.outcome import Outcome
-from quantbuild.schemes import int8
+from quantbuild.errors import MachineError
 from quantbuild.step import Step
 
 ACTIONS = (*auto.ACTIONS, "judge", "rank")
@@ -29,314 +32,144 @@ ACTIONS = (*auto.ACTIONS, "judge", "rank")
 TOOLS = JUDGE_TOOLS
 BY_METRIC = True
 """Its trials are judged by the model's metric, too."""
-MOST_CONFIRMATIONS = 3
-TIED = 1.05
-"""Latencies up to this ratio count as equal, since processes of one artifact differ by as much: the smaller wins."""
 NONE: Units = frozenset()
-OF_CLASSES = ("top1", "top5")
-"""Metrics whose loss without labels is taken for the share of samples that choose another class than float32."""
-_LOSS_KEYS = ("loss", "loss_low", "loss_high", "n")
-
-
-class Unit(NamedTuple):
-    """One line of the ranking: the activation tensor, its expected noise, the nodes that keep it from int8."""
-
-    tensor: str
-    noise: float
-    nodes: tuple[str, ...]
-    cost_bytes: int
-
-
-class Latency(NamedTuple):
-    """What one trial took on the device of choice; the ratio is to float32, measured in turn with it."""
-
-    p50_ms: float
-    ratio: float
-
-
-class Confirmation(NamedTuple):
-    """One look at the evaluation set."""
-
-    units: Units
-    judgement: Mapping[str, Any]
-
-    @property
-    def ends_the_search(self) -> bool:
-        """Whether it passed, or nothing more can be known: no evaluation set, or one too small for any to pass."""
-        if self.judgement["verdict"] in ("pass", "not_measured"):
-            return True
-        in_bounds = self.judgement["loss"] is not None and self.judgement["loss"] <= self.judgement["limit"]
-        return in_bounds and not self.judgement["could_pass"]
 
 
 def drive(step: Step, make: Make, root: Path) -> Driven:
-    """Make `step` (quantize) by a search. Raises StepError where not even int8 throughout can be made."""
-    return _Search(step, make, root).run()
+    """Make `step` (quantize) by a search.
+
+    Raises:
+        StepError: not even int8 throughout can be made.
+        MachineError: time, memory or room ran out, and nothing was found that meets the limit.
+    """
+    trials = Trials(step, make)
+    return _Search(step, make, root, trials, int8_throughout.choose(step, trials, make)).run()
 
 
 class _Search:
     """One search: what was tried, and what the samples said of it."""
 
-    def __init__(self, step: Step, make: Make, root: Path) -> None:
+    def __init__(self, step: Step, make: Make, root: Path, trials: Trials, base: Throughout) -> None:
         self._step = step
         self._root = root
         self._make = make
-        self._trials = Trials(step, make)
+        self._trials = trials
         self._options = step.parameters["options"]
         self._wanted = self._options["search"]
         self._limit = float(self._wanted["max_accuracy_loss"])
-        self._tried: dict[Units, auto.Tried] = {}
-        self._rows: list[tuple[auto.Tried, Units]] = []
-        self._confirmations: list[Confirmation] = []
-        self._latencies: dict[Units, Latency] = {}
-        self._base: auto.Candidate
-        self._given: auto.Prepared
+        self._base = base
+        self._tried = {NONE: base.best}
+        self._rows = [Trial(each, NONE) for each in base.tried]
+        self._budget = Budget(self._judge, self._wanted["trials"] - len(self._rows), {NONE: self._judged(NONE)})
+        self._confirmations = Confirmations(step, trials, make)
+        self._latencies = Latencies(self._wanted["device"], trials, make, root)
         self._units: list[Unit] = []
         self._ranking = Ranking([], nodes=0)
 
     def run(self) -> Driven:
-        chosen = self._all_int8()
-        budget = Budget(self._judge, self._wanted["trials"] - len(self._rows), {NONE: self._judged(chosen)})
-        if budget.judged[NONE].meets_limit:
+        if self._judged(NONE).meets_limit:
             self._confirm(NONE)
-        if not self._is_over():
-            self._units = self._ranked()
-            everything = {node for unit in self._units for node in unit.nodes}
-            self._ranking = Ranking([unit.nodes for unit in self._units], nodes=len(everything))
-            self._look_for_islands(budget)
-        return self._ending(budget)
+        if not self._confirmations.are_over:
+            self._units = ranked_units.ranked(self._base, self._trials, self._make, self._root)
+            self._ranking = ranked_units.ranking(self._units)
+            self._look_for_islands()
+        return self._ending()
 
-    # Trials --------------------------------------------------------------------------------------------------------
+    # Search --------------------------------------------------------------------------------------------------------
 
-    def _all_int8(self) -> auto.Tried:
-        """Choose ranges and bias correction; equalize where that alone does not meet the limit."""
-        self._try_int8()
-        best = auto.best([each for each, _ in self._rows])
-        self._check_is_measured(best)
-        if not self._judged(best).meets_limit:
-            self._try_int8(equalize=True)
-            best = auto.best([each for each, _ in self._rows])
-        self._tried[NONE] = best
-        self._base = best.candidate
-        self._given = auto.prepared(self._step, self._trials, best.candidate.options)
-        return best
-
-    def _try_int8(self, *, equalize: bool = False) -> None:
-        """Try ranges, and bias correction of the best: half of what int8 by itself tries, for a budget to search with.
-
-        Nothing where there are no channels to equalize.
-        """
-        options = msgspec.to_builtins(int8.Options(io=self._options["io"], equalize=equalize, bias_correction=False))
-        if self._left() == 0:
-            return
-        try:
-            given = auto.prepared(self._step, self._trials, options)
-        except StepError as error:
-            if not equalize or isinstance(error, MachineError):
-                raise
-            self._rows.append((self._failed(auto.Candidate(options, "equalized"), error), NONE))
-            return
-        if given.groups == 0:
-            return
-        sound = [each for each in self._try(options, given) if each.error is None]
-        if sound:
-            self._try({**auto.best(sound).candidate.options, "bias_correction": True}, given)
-
-    def _try(self, options: Mapping[str, Any], given: auto.Prepared) -> list[auto.Tried]:
-        """Try the candidates of `options` as far as the budget goes."""
-        wanted = auto.candidates(options)[: self._left()]
-        found = auto.try_all(wanted, given.inputs, self._trials, self._make) if wanted else []
-        self._rows += [(each, NONE) for each in found]
-        return found
-
-    def _left(self) -> int:
-        """Return how many trials the budget has left for int8 throughout."""
-        return int(self._wanted["trials"]) - len(self._rows)
-
-    def _failed(self, candidate: auto.Candidate, error: StepError) -> auto.Tried:
-        """Return a candidate of which nothing could be made."""
-        trial = self._trials.artifact(
-            candidate.options, {role: self._step.inputs[role] for role in ("model", "statistics")}, candidate.label
-        )
-        return auto.Tried(candidate, trial, auto.failed(trial, error), None)
-
-    def _check_is_measured(self, tried: auto.Tried) -> None:
-        """Raise StepError where the selection samples, lacking labels, tell of no loss in the metric's unit."""
-        selection = self._step.parameters["selection"]
-        values = tried.selection.result.values if tried.selection and tried.selection.result else {}
-        if values.get("loss") is None and selection["metric"] not in OF_CLASSES:
-            raise StepError(
-                f"dataset {selection['dataset']['name']}: metric {selection['metric']} needs labels to tell a loss, "
-                'and mixed precision is chosen on these samples; set label in the dataset, or scheme = "int8"'
-            )
-
-    def _ranked(self) -> list[Unit]:
-        label = "equalized" if self._base.options.get("equalize") else "float32"
-        options = {"ranges": self._base.options["ranges"]}
-        ranking = self._trials.ranking(self._given.inputs, options, f"{label}-{auto.method_of(options['ranges'])}")
-        made(self._make([ranking])[0])
-        listed = msgspec.json.decode((self._root / ranking.outputs["ranking"]).read_bytes())
-        return [
-            Unit(each["tensor"], each["noise"], tuple(each["nodes"]), each["cost_bytes"]) for each in listed["units"]
-        ]
+    def _look_for_islands(self) -> None:
+        costs = [unit.cost_bytes for unit in self._units]
+        while not self._confirmations.are_over:
+            least = self._least_sqnr_db()
+            found = shortest_prefix(self._ranking, self._budget, least)
+            if found is not None:
+                pruned(found, costs, self._budget, least)
+            meeting = [units for units, found in self._budget.judged.items() if found.suffices(least)]
+            if not meeting:
+                return
+            self._confirm(self._least_of(meeting))
 
     def _judge(self, units: Units) -> Judged:
         """Make the artifact that keeps `units` from int8, and judge it on the selection samples."""
         nodes = sorted({node for unit in units for node in self._units[unit].nodes})
         key = {"float": "keep_float", "int16": "keep_int16"}[self._options["islands"]]
-        candidate = auto.Candidate({**self._base.options, key: nodes}, f"{self._base.label}-islands-{ranks(units)}")
-        found = auto.try_all([candidate], self._given.inputs, self._trials, self._make)[0]
+        base = self._base.best.candidate
+        candidate = Candidate({**base.options, key: nodes}, f"{base.label}-islands-{ranks(units)}")
+        found = candidates.look_at([candidate], self._base.given.inputs, self._trials, self._make)[0]
         self._tried[units] = found
-        self._rows.append((found, units))
-        return self._judged(found)
+        self._rows.append(Trial(found, units))
+        return self._judged(units)
 
-    def _judged(self, tried: auto.Tried) -> Judged:
-        loss = _loss(tried.selection)
-        return Judged(loss is not None and loss <= self._limit, tried.sqnr_db, made=tried.error is None)
+    def _judged(self, units: Units) -> Judged:
+        return judged(self._tried[units], self._limit)
 
-    # Search --------------------------------------------------------------------------------------------------------
-
-    def _look_for_islands(self, budget: Budget) -> None:
-        costs = [unit.cost_bytes for unit in self._units]
-        least = self._least_sqnr_db()
-        while not self._is_over():
-            found = shortest_prefix(self._ranking, budget, least)
-            if found is not None:
-                pruned(found, costs, budget, least)
-            meeting = [u for u, j in budget.judged.items() if j.meets_limit and j.sqnr_db > least]
-            if not meeting:
-                return
-            self._confirm(self._fastest(meeting) if self._wanted["objective"] == "latency" else self._smallest(meeting))
-            least = self._least_sqnr_db()
-
-    def _smallest(self, meeting: Sequence[Units]) -> Units:
-        """Return what has the least bytes; of equals the highest SQNR."""
-        return min(meeting, key=lambda units: (self._cost(units), -self._tried[units].sqnr_db))
-
-    def _fastest(self, meeting: Sequence[Units]) -> Units:
-        """Return the smallest of those that are as fast as any. Raises StepError where nothing could be measured."""
-        steps = {units: self._trials.benchmark(self._tried[units].trial) for units in meeting}
-        outcomes = dict(zip(steps, self._make(list(steps.values())), strict=True))
-        auto.check_machine(outcomes.values())
-        for units, outcome in outcomes.items():
-            if outcome.result is not None:
-                result = msgspec.json.decode((self._root / steps[units].outputs["result"]).read_bytes())
-                if result.get("latency_ratio") is not None:  # a device may be out of reach without being required
-                    self._latencies[units] = Latency(result["latency_ms"]["p50"], result["latency_ratio"])
-        measured = [units for units in meeting if units in self._latencies]
-        if not measured:
-            why = next((outcome.message for outcome in outcomes.values() if outcome.message), "it measured nothing")
-            raise StepError(f'search.device: no latency from "{self._wanted["device"]}": {why}')
-        least = min(self._latencies[units].ratio for units in measured)
-        return self._smallest([units for units in measured if self._latencies[units].ratio <= TIED * least])
+    def _least_of(self, meeting: Sequence[Units]) -> Units:
+        """Return the smallest of those that are as fast as any, where that counts; of equals the highest SQNR."""
+        if self._wanted["objective"] == "latency":
+            fastest = self._latencies.fastest([self._tried[units] for units in meeting])
+            meeting = [units for units in meeting if self._tried[units] in fastest]
+        return min(meeting, key=lambda units: (self._size(units), -self._tried[units].sqnr_db))
 
     def _least_sqnr_db(self) -> float:
         """Return the SQNR that was not enough on the evaluation set."""
-        return max((self._tried[each.units].sqnr_db for each in self._confirmations), default=-math.inf)
+        return max((each.tried.sqnr_db for each in self._confirmations.looks), default=-math.inf)
 
-    def _cost(self, units: Units) -> float:
-        result = self._tried[units].artifact.result
-        return math.inf if result is None else float(result.outputs["model"].size_bytes)
-
-    # Confirmation --------------------------------------------------------------------------------------------------
-
-    def _is_over(self) -> bool:
-        if self._confirmations and self._confirmations[-1].ends_the_search:
-            return True
-        return len(self._confirmations) >= MOST_CONFIRMATIONS
+    def _size(self, units: Units) -> float:
+        return telling.size(self._tried[units])
 
     def _confirm(self, units: Units) -> None:
-        """Look at the evaluation set, where the model has one; without one, nothing more can be known."""
-        if "evaluation" not in self._step.parameters:
-            judgement = {"verdict": "not_measured", "loss": None, "limit": self._limit}
-            self._confirmations.append(Confirmation(units, judgement))
-            return
-        confidence = 1 - (1 - self._step.parameters["confidence"]) / MOST_CONFIRMATIONS
-        evaluate = self._trials.confirmation(self._tried[units].trial)
-        made(self._make([evaluate])[0])
-        judge = self._trials.judgement(evaluate, self._limit, confidence)
-        judged = made(self._make([judge])[0])
-        self._confirmations.append(Confirmation(units, {**judged.values, "limit": self._limit}))
+        self._confirmations.confirm(units, self._tried[units])
 
     # Ending --------------------------------------------------------------------------------------------------------
 
-    def _ending(self, budget: Budget) -> Driven:
-        units, verdict = self._winner(budget)
+    def _ending(self) -> Driven:
+        units, verdict = self._winner()
+        provisional = self._provisional()
         chosen = self._tried[units]
-        result = made(chosen.artifact)
-        told = {
-            "trials": self._told_rows(chosen),
-            "chosen": chosen.candidate.label,
-            "islands": [self._told_unit(unit) for unit in sorted(units)],
-            "left_out": [
-                {**self._told_unit(unit), "error": self._tried[kept].error}
-                for unit, kept in sorted(self._ranking.left_out.items())
-            ],
-            "confirmations": [self._told_confirmation(each) for each in self._confirmations if "n" in each.judgement],
-            "limit": self._limit,
-            "objective": self._wanted["objective"],
-            "device": self._wanted["device"],
-            "verdict": verdict,
-            "best": self._told_best(units),
-            "trials_left": budget.left,
-        }
-        values = {**result.values, **self._given.told, "scheme": self._step.parameters["scheme"], "search": told}
-        return Driven(files=dict(chosen.trial.outputs), values=values)
+        told = {**self._told(units, chosen), "verdict": verdict, "provisional": provisional}
+        scheme = self._step.parameters["scheme"]
+        values = {**made(chosen.artifact).values, **self._base.given.told, "scheme": scheme, "search": told}
+        return Driven(files=dict(chosen.trial.outputs), values=values, provisional=provisional)
 
-    def _winner(self, budget: Budget) -> tuple[Units, str]:
+    def _winner(self) -> tuple[Units, str]:
         """Return the confirmed artifact; else the best that was found, with the verdict that it has.
 
         What was confirmed last has the highest SQNR of those: by their losses, nothing may be chosen.
         """
-        if self._confirmations:
-            last = self._confirmations[-1]
-            return last.units, str(last.judgement["verdict"])
+        if self._confirmations.last is not None:
+            return self._confirmations.last.units, str(self._confirmations.last.judgement["verdict"])
         sound = [units for units, tried in self._tried.items() if tried.error is None]
-        return max(sound, key=lambda units: (self._tried[units].sqnr_db, -self._cost(units))), "fail"
+        return max(sound, key=lambda units: (self._tried[units].sqnr_db, -self._size(units))), "fail"
 
-    def _told_rows(self, chosen: auto.Tried) -> list[dict[str, Any]]:
-        rows = [self._told_row(tried, units, chosen) for tried, units in self._rows]
-        sizes = [math.inf if row["size_bytes"] is None else float(row["size_bytes"]) for row in rows]
-        points = [(size, tried.sqnr_db) for size, (tried, _) in zip(sizes, self._rows, strict=True)]
-        return [
-            {**row, "front": front and row["error"] is None} for row, front in zip(rows, pareto(points), strict=True)
-        ]
+    def _provisional(self) -> str | None:
+        """Return why what was found stands for this build alone, where the machine failed a trial.
 
-    def _told_row(self, tried: auto.Tried, units: Units, chosen: auto.Tried) -> dict[str, Any]:
-        latency = self._latencies.get(units) if self._tried.get(units) is tried else None
+        What was found is sound whatever else failed. That nothing was found proves nothing: raises MachineError.
+        """
+        failed = {each.candidate.label: str(each.error) for each, _ in self._rows if each.by_machine}
+        failed |= self._latencies.failed_by_machine
+        if not failed:
+            return None
+        label, message = next(iter(failed.items()))
+        words = f"the machine failed {len(failed)} trial{'s' if len(failed) > 1 else ''} ({label}: {message})"
+        if self._confirmations.last is None:
+            raise MachineError(f"nothing was found that meets the limit, but {words}")
+        return f"{words}; what is chosen is the best of the others, and the next build tries again"
+
+    def _told(self, units: Units, chosen: Tried) -> dict[str, Any]:
+        confirmed = {each.units: each for each in self._confirmations.looks}
         return {
-            **auto.row(tried, chosen),
-            "loss": _loss(tried.selection),
-            "kept": [self._units[unit].tensor for unit in sorted(units)],
-            "latency_ms": None if latency is None else latency.p50_ms,
-            "latency_ratio": None if latency is None else latency.ratio,
+            "trials": telling.rows(self._rows, chosen, self._units, self._latencies.measured),
+            "chosen": chosen.candidate.label,
+            "islands": [telling.unit(self._units, unit) for unit in sorted(units)],
+            "left_out": [
+                {**telling.unit(self._units, unit), "error": self._tried[kept].error}
+                for unit, kept in sorted(self._ranking.left_out.items())
+            ],
+            "confirmations": [telling.confirmation(each) for each in confirmed.values() if each.is_measured],
+            "limit": self._limit,
+            "objective": self._wanted["objective"],
+            "device": self._wanted["device"],
+            "best": telling.best(chosen, confirmed.get(units)),
+            "trials_left": self._budget.left,
         }
-
-    def _told_best(self, units: Units) -> dict[str, Any]:
-        """Return what the artifact that was taken loses, and on which samples that was found."""
-        tried = self._tried[units]
-        found = next((each.judgement for each in self._confirmations if each.units == units), None)
-        about = {"label": tried.candidate.label, "sqnr_db": auto.row(tried)["sqnr_db"]}
-        if found is not None and "n" in found:
-            return {**about, "samples": "evaluation", **{key: found[key] for key in _LOSS_KEYS}}
-        row = auto.row(tried)
-        selection = {"loss": _loss(tried.selection), "loss_low": None, "loss_high": None, "n": row["n"]}
-        return {**about, "samples": "selection", **selection}
-
-    def _told_unit(self, unit: int) -> dict[str, Any]:
-        found = self._units[unit]
-        return {"tensor": found.tensor, "noise": found.noise, "rank": unit + 1, "nodes": list(found.nodes)}
-
-    def _told_confirmation(self, each: Confirmation) -> dict[str, Any]:
-        return {"label": self._tried[each.units].candidate.label, **each.judgement}
-
-
-def _loss(selection: Outcome | None) -> float | None:
-    """Return the loss on the selection samples; of a metric without baseline, the share that does not agree."""
-    if selection is None or selection.result is None:
-        return None
-    values = selection.result.values
-    if values.get("loss") is not None:
-        return float(values["loss"])
-    agreement = values.get("agreement")
-    return None if agreement is None else 1 - float(agreement)

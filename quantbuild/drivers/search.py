@@ -23,6 +23,8 @@ class Judged(NamedTuple):
     sqnr_db: float
     made: bool = True
     """Whether there is an artifact that keeps these units, and it runs."""
+    by_machine: bool = False
+    """Whether that is not known, since time, memory or room ran out."""
 
     def suffices(self, least_sqnr_db: float) -> bool:
         """Whether it meets the limit with more than `least_sqnr_db`."""
@@ -55,6 +57,7 @@ class Ranking:
         self._kept = kept
         self._nodes = nodes
         self._order = list(range(len(kept)))
+        self._most = len(kept)
         self.left_out: dict[int, Units] = {}
         """The units that were taken out, each with the set of units that showed it: there is no artifact of that."""
 
@@ -63,13 +66,17 @@ class Ranking:
         return frozenset(self._order[:length])
 
     def longest(self) -> int:
-        """Return how many units may be kept so that something is still int8."""
+        """Return how many units may be kept: something is still int8, and the machine was not seen to fail it."""
         kept: set[Hashable] = set()
         for length, unit in enumerate(self._order):
             kept.update(self._kept[unit])
             if len(kept) == self._nodes:
-                return length
-        return len(self._order)
+                return min(length, self._most)
+        return min(len(self._order), self._most)
+
+    def stay_below(self, length: int) -> None:
+        """Keep fewer than `length` units: the machine failed the artifact of so many."""
+        self._most = length - 1
 
     def leave_out_last_of(self, length: int) -> None:
         """Take out the last of the first `length` units: with it, there is no artifact of them."""
@@ -81,8 +88,8 @@ def shortest_prefix(ranking: Ranking, budget: Budget, least_sqnr_db: float) -> U
     """Return the shortest prefix found that suffices: it meets the limit and has more than `least_sqnr_db`.
 
     SQNR grows with the prefix where accuracy need not, so both are asked for. Where there is no artifact of a prefix,
-    the first unit that keeps it from being made is found by halving, and taken out of the ranking. None where no prefix
-    was found to suffice.
+    the first unit that keeps it from being made is found by halving, and taken out of the ranking. What the machine
+    failed bars what is longer: that takes more time, memory and room. None where no prefix was found to suffice.
     """
     failing, unmade, reach = 0, None, 1
     while failing < (longest := ranking.longest()):
@@ -96,11 +103,14 @@ def shortest_prefix(ranking: Ranking, budget: Budget, least_sqnr_db: float) -> U
             return None
         if judged.suffices(least_sqnr_db):
             return _halved(ranking, failing, length, budget, least_sqnr_db)
-        if not judged.made:
+        if judged.by_machine:
+            ranking.stay_below(length)
+            unmade, reach = None, (failing + length) // 2
+        elif not judged.made:
             unmade = length
-            continue
-        failing = length
-        reach = length * GROWTH if unmade is None else reach
+        else:
+            failing = length
+            reach = length * GROWTH if unmade is None else reach
     return None
 
 
@@ -109,7 +119,7 @@ def _halved(ranking: Ranking, failing: int, passing: int, budget: Budget, least_
     while passing - failing > 1:
         middle = (failing + passing) // 2
         judged = budget(ranking.prefix(middle))
-        if judged is None:
+        if judged is None or judged.by_machine:
             break
         failing, passing = (failing, middle) if judged.suffices(least_sqnr_db) else (middle, passing)
     return ranking.prefix(passing)
@@ -125,7 +135,7 @@ def pruned(units: Units, costs: Sequence[float], budget: Budget, least_sqnr_db: 
         if not rest:
             break
         judged = budget(rest)
-        if judged is None:
+        if judged is None or judged.by_machine:
             break
         if judged.suffices(least_sqnr_db):
             units = rest

@@ -26,7 +26,7 @@ DESCRIBED = (
     "constant_outputs",
 )
 """Keys of the probe's description that the report repeats."""
-TOLD_ELSEWHERE = ("scheme", "kept_float", "kept_int16", "float_ops", "search")
+TOLD_ELSEWHERE = ("scheme", "kept_float", "kept_int16", "float_ops", "search", "provisional")
 """Values of a quantize step that have a key of their own in the report."""
 DEVICE_KEYS = ("status", "latency_ms", "latency_ratio", "peak_memory_bytes", "memory_ratio")
 

@@ -160,6 +160,7 @@ class Search(msgspec.Struct, kw_only=True):
     verdict: Verdict | None = None
     best: dict[str, Any] | None = None
     trials_left: int | None = None
+    provisional: str | None = None
 
 
 class OutputNoise(msgspec.Struct, kw_only=True):

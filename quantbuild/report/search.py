@@ -68,6 +68,7 @@ class Search:
     """All that was tried for one variant."""
 
     summary: str
+    provisional: str
     trials: tuple[Trial, ...]
     with_islands: bool
     with_latency: bool
@@ -83,6 +84,7 @@ def view(metric: str, search: Json | None) -> Search | None:
     islands = search.get("islands") or []
     return Search(
         summary=_summary(metric, search),
+        provisional=search.get("provisional") or "",
         trials=tuple(_trial(metric, trial) for trial in search["trials"]),
         with_islands=any(trial.get("kept") for trial in search["trials"]),
         with_latency=any(trial.get("latency_ms") is not None for trial in search["trials"]),

@@ -142,9 +142,10 @@ def _loss_sentence(gate: Json, value: str, bound: str, variant: Json) -> str:
 
 def _search_sentence(gate: Json, value: str, bound: str) -> str:
     samples = f"{units.counted(gate['n'], gate['samples'] + ' sample')}"
+    why = f" ({gate['beside']})" if gate.get("beside") else ""
     if gate["verdict"] == "undecided":
-        return f"loses {value}; the limit of {bound} is inside that interval, so {samples} cannot tell"
-    return f"is the best that the search found, loses {value} on {samples}, and only {bound} are allowed"
+        return f"loses {value}; the limit of {bound} is inside that interval, so {samples} cannot tell{why}"
+    return f"is the best that the search found, loses {value} on {samples}, and only {bound} are allowed{why}"
 
 
 def gate_value(gate: Json, metric: str, variant: Json) -> str:

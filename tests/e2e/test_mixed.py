@@ -34,6 +34,16 @@ int8 = { scheme = "int8", keep_float = ["scores"] }
 mixed = { scheme = "mixed", search = { max_accuracy_loss = 0.1 } }
 """
 )
+DYING_METRIC = """import os, signal
+def top1(outputs, label):
+    with open(os.environ["CALLS"], "ab") as file:
+        file.write(b".")
+        calls = file.tell()
+    if calls == int(os.environ["DIES_AT"]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return float(outputs["scores"].argmax() == label)
+top1.higher_is_better = True
+"""
 LIMIT = "max_accuracy_loss = 0.1"
 
 
@@ -175,3 +185,28 @@ def test_the_objective_latency_is_measured_on_its_device(searched: Workspace, tm
     told = workspace.quantbuild("verify", "m/mixed")  # the choice follows from the latencies that were measured
     assert "m/mixed  reproducible" in told
     assert "equal to the one in build/" in told
+
+
+def test_a_trial_that_the_machine_failed_does_not_lose_the_search_and_what_it_found_stands_for_one_build_alone(
+    searched: Workspace, tmp_path: Path
+) -> None:
+    workspace = searched.copied(tmp_path / "died")
+    (workspace.root / "dying.py").write_text(DYING_METRIC)
+    workspace.edit('metric = "top1"', 'metric = "dying:top1"')
+    known = [row for row in search(searched)["trials"] if not row["kept"]]
+    looks = 1 + len(known) + 1  # float32, int8 throughout, one activation out of int8; the next look dies
+    workspace.environment |= {"CALLS": str(tmp_path / "calls"), "DIES_AT": str(400 + looks * 120 + 60)}
+    told = workspace.doit("quantize:m/mixed")
+    found = search(workspace)
+    assert found["verdict"] == "pass"
+    assert [row["error"] is not None for row in found["trials"]].count(True) == 1
+    assert found["left_out"] == []
+    assert found["provisional"].startswith("the machine failed 1 trial (")
+    assert f"quantize:m/mixed: {found['provisional']}" in told
+    explained = workspace.quantbuild("explain", "quantize:m/mixed")
+    assert "provisional: the machine failed 1 trial (" in explained
+    workspace.doit("quantize:m/mixed")
+    assert "quantize:m/mixed" in workspace.steps("executed")
+    assert search(workspace)["provisional"] is None
+    workspace.doit("quantize:m/mixed")
+    assert workspace.last_run()["executed"] == workspace.last_run()["trials"]["executed"] == 0

@@ -77,6 +77,8 @@ class World:
         """Methods of ranges, and actions, that fail."""
         self.unmakeable: set[str] = set()
         """Tensors that no artifact can keep."""
+        self.most_kept = 100
+        """Tensors that can be kept in the time that there is."""
         self.groups = 3
         self.bytes_each = 10
         self.latency: Callable[[set[str]], float | None] = lambda kept: 1.0
@@ -96,6 +98,9 @@ class World:
         kept = self.unmakeable & kept_by(step.parameters.get("options", {}))
         if kept:
             return Outcome(step=step.id, status="failed", message=f"no kernel for {min(kept)}")
+        model = step.inputs.get("model")
+        if model is not None and len(kept_by(self._options.get(model.path, {}))) > self.most_kept:
+            return Outcome(step=step.id, status="failed", message="no result after 9 s", by_machine=True)
         values = getattr(self, f"_{step.action}", lambda step: {})(step)
         size = 1000 + self.bytes_each * len(kept_by(self._options.get(step.outputs.get("model", ""), {})))
         outputs = {role: Output(path=path, sha256="0" * 64, size_bytes=size) for role, path in step.outputs.items()}
@@ -478,6 +483,65 @@ def test_where_the_culprit_cannot_be_kept_the_best_found_is_told(tmp_path: Path)
     assert [each["tensor"] for each in search["left_out"]] == ["t1"]
     chosen = next(row for row in search["trials"] if row["chosen"])
     assert chosen["sqnr_db"] == max(row["sqnr_db"] for row in search["trials"] if row["error"] is None)
+
+
+# Trials that the machine fails ----------------------------------------------------------------------------------------
+
+
+def test_a_trial_that_the_machine_failed_leaves_the_search_to_what_is_smaller(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
+    world.most_kept = 3
+    driven = searched(world)
+    assert driven.values["search"]["verdict"] == "pass"
+    assert [unit["tensor"] for unit in driven.values["search"]["islands"]] == ["t1"]
+    (failed,) = (row for row in driven.values["search"]["trials"] if row["error"])
+    assert failed["error"] == "no result after 9 s"
+    assert driven.values["search"]["left_out"] == []
+    assert driven.provisional == (
+        f"the machine failed 1 trial ({failed['label']}: no result after 9 s); what is chosen is the best of the "
+        "others, and the next build tries again"
+    )
+    assert driven.values["search"]["provisional"] == driven.provisional
+
+
+def test_what_no_machine_failed_is_not_provisional(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t1"), [judged("pass", 0.001)])
+    world.unmakeable = {"t2"}
+    driven = searched(world)
+    assert driven.provisional is driven.values["search"]["provisional"] is None
+
+
+def test_that_nothing_was_found_is_no_verdict_where_the_machine_failed_a_trial(tmp_path: Path) -> None:
+    world = World(tmp_path, culprits("t3"))
+    world.most_kept = 3
+    with pytest.raises(MachineError, match=r"nothing .* meets the limit, but the machine failed .*: no result after 9"):
+        searched(world)
+
+
+def test_a_latency_that_took_too_long_is_not_measured_and_the_choice_is_provisional(tmp_path: Path) -> None:
+    class Slow(World):
+        def _make(self, step: Step) -> Outcome:
+            outcome = super()._make(step)
+            if step.action == "benchmark" and len(self.of("benchmark")) == 1:
+                return Outcome(step=step.id, status="failed", message="no result after 9 s", by_machine=True)
+            return outcome
+
+    world = Slow(tmp_path, culprits("t1", "t3"), [judged("pass", 0.001)])
+    driven = searched(world, objective="latency")
+    assert driven.values["search"]["verdict"] == "pass"
+    assert driven.provisional is not None
+    assert "no result after 9 s" in driven.provisional
+
+
+def test_a_confirmation_that_the_machine_failed_is_no_verdict(tmp_path: Path) -> None:
+    class Slow(World):
+        def _make(self, step: Step) -> Outcome:
+            if step.id.startswith("confirm:"):
+                return Outcome(step=step.id, status="failed", message="full", by_machine=True)
+            return super()._make(step)
+
+    with pytest.raises(MachineError, match="full"):
+        searched(Slow(tmp_path, culprits()))
 
 
 def test_losses_without_an_interval_are_told(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,6 +43,19 @@ def test_no_record_is_never_built() -> None:
 def test_a_failure_is_tried_again() -> None:
     failed = Record(schema=RECORD_SCHEMA, step="s", result=None, failure=Failure(message="no"), run=FACTS)
     assert [r.kind for r in why_not_fresh(key_of(PREIMAGE), PREIMAGE, failed, standing)] == ["failed before"]
+
+
+def test_what_stands_for_one_build_alone_is_done_again() -> None:
+    made = record()
+    assert made.result is not None
+    result = msgspec.structs.replace(made.result, values={"provisional": "the machine failed 1 trial"})
+    provisional = msgspec.structs.replace(made, result=result)
+    for reasons in (
+        why_not_fresh(key_of(PREIMAGE), PREIMAGE, provisional, standing),
+        known_reasons(PREIMAGE, (), provisional, standing),
+    ):
+        (reason,) = reasons
+        assert (reason.text(), reason.explained()) == ("provisional", "provisional: the machine failed 1 trial")
 
 
 def test_a_failure_is_explained_with_its_message_and_log_and_told_in_a_word() -> None:

@@ -149,3 +149,40 @@ def test_where_no_unit_can_be_kept_all_are_left_out() -> None:
     ranked = ranking(5)
     assert shortest_prefix(ranked, harmed({0}, set(range(5))), -math.inf) is None
     assert sorted(ranked.left_out) == [0, 1, 2, 3, 4]
+
+
+# Trials that the machine fails ----------------------------------------------------------------------------------------
+
+
+def slow(culprits: set[int], most_units: int) -> Budget:
+    """A model of which no more than `most_units` can be kept in the time that there is."""
+
+    def judge(units: Units) -> Judged:
+        if len(units) > most_units:
+            return Judged(meets_limit=False, sqnr_db=-math.inf, made=False, by_machine=True)
+        return Judged(culprits <= units, float(len(units)))
+
+    return Budget(judge, 100, {frozenset(): Judged(False, 0.0)})
+
+
+@pytest.mark.parametrize("most_units", [0, 1, 2, 3, 5, 9, 15, 40])
+@pytest.mark.parametrize("last", [0, 1, 2, 5, 12, 35])
+def test_a_prefix_that_the_machine_fails_bars_longer_ones_alone(last: int, most_units: int) -> None:
+    budget, ranked = slow({last}, most_units), ranking()
+    found = shortest_prefix(ranked, budget, -math.inf)
+    assert found == (prefix(last + 1) if last < most_units else None)
+    assert ranked.left_out == {}
+    failed = [len(units) for units, judged in budget.judged.items() if judged.by_machine]
+    assert failed == sorted(failed, reverse=True)  # what is shorter alone is tried again
+    assert len(failed) <= 5
+
+
+def test_dropping_units_ends_where_the_machine_fails() -> None:
+    tried = []
+
+    def judge(units: Units) -> Judged:
+        tried.append(units)
+        return Judged(meets_limit=False, sqnr_db=0.0, made=False, by_machine=True)
+
+    assert pruned(prefix(4), [1.0] * 4, Budget(judge, 100, {}), -math.inf) == prefix(4)
+    assert len(tried) == 1

@@ -15,6 +15,7 @@ SELECTED = {"samples": "selection", "loss": 0.021, "loss_low": None, "loss_high"
 
 
 def judged(verdict: str, best: dict[str, Any], *, left: int = 3, **more: Any) -> dict[str, Any]:
+    beside = {"rows": more.pop("rows", []), "accuracy": more.pop("accuracy", None)}
     search = {
         "trials": [{}] * 13,
         "limit": 0.01,
@@ -24,13 +25,14 @@ def judged(verdict: str, best: dict[str, Any], *, left: int = 3, **more: Any) ->
         "left_out": [],
         **more,
     }
-    (row,) = search_gate.judge(search)
+    (row,) = search_gate.judge(search, **beside)
     return row
 
 
 def test_what_no_search_with_a_limit_made_has_no_such_gate() -> None:
-    assert search_gate.judge(None) == []
-    assert search_gate.judge({"trials": [], "chosen": "minmax", "confirmations": []}) == []
+    assert search_gate.judge(None, rows=[], accuracy=None) == []
+    search = {"trials": [], "chosen": "minmax", "confirmations": []}
+    assert search_gate.judge(search, rows=[], accuracy=None) == []
 
 
 def test_a_limit_that_is_missed_on_the_selection_samples_fails_with_the_best_found() -> None:
@@ -53,6 +55,43 @@ def test_activations_that_could_not_be_kept_are_told_where_the_limit_is_missed()
     told = "; a and 1 more could not be kept from int8: no kernel"
     assert judged("fail", SELECTED, left_out=left_out)["message"].endswith(told)
     assert told not in judged("pass", EVALUATED, left_out=left_out)["message"]
+
+
+ONCE = (
+    "max_accuracy_loss {} all the same: it looks once, with 95 % confidence; a search may look three times, each with "
+)
+CONFIRMED = [{"confidence": 1 - 0.05 / 3}]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "best", "gate", "limit", "told"),
+    [
+        ("undecided", EVALUATED, "pass", 0.01, ONCE.format("passes") + "98.33 %"),
+        ("undecided", EVALUATED, "fail", 0.01, ONCE.format("fails") + "98.33 %"),
+        ("undecided", EVALUATED, "undecided", 0.01, None),
+        ("undecided", EVALUATED, "pass", 0.02, None),  # another limit, and another answer
+        ("undecided", EVALUATED, "fail", 0.005, None),
+        ("pass", EVALUATED, "fail", 0.005, None),
+        ("fail", EVALUATED, "fail", 0.01, None),
+        (
+            "fail",
+            SELECTED,
+            "pass",
+            0.01,
+            "max_accuracy_loss passes all the same: it is of 400 evaluation samples, by which nothing is chosen",
+        ),
+        ("fail", SELECTED, "pass", 0.03, None),
+        ("fail", SELECTED, "fail", 0.01, None),
+    ],
+)
+def test_where_the_two_gates_on_the_loss_do_not_agree_the_row_says_why(
+    verdict: str, best: dict[str, Any], gate: str, limit: float, told: str | None
+) -> None:
+    beside = {"name": "max_accuracy_loss", "limit": limit, "verdict": gate}
+    row = judged(verdict, best, confirmations=CONFIRMED, accuracy={"n": 400, "confidence": 0.95}, rows=[beside])
+    assert row["beside"] == told
+    assert row["message"].endswith(f"; {told}") == (told is not None)
+    assert row["verdict"] == verdict
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from quantbuild.report import search
+from quantbuild.report import search, wording
 
 SEARCH: dict[str, Any] = {
     "trials": [{"label": "minmax", "chosen": True, "n": 100, "error": None, "sqnr_db": 20.0}],
@@ -20,3 +20,21 @@ def test_activations_that_could_not_be_kept_are_told_with_their_reason() -> None
     assert found is not None
     (told,) = found.left_out
     assert (told.tensor, told.rank, told.message) == ("net/conv", "no. 3 by noise", "no kernel")
+
+
+def test_the_page_says_why_the_two_gates_on_the_loss_do_not_agree() -> None:
+    gate = {
+        "name": "search.max_accuracy_loss",
+        "limit": 0.01,
+        "value": 0.008,
+        "loss_low": 0.002,
+        "loss_high": 0.011,
+        "n": 400,
+        "samples": "evaluation",
+        "verdict": "undecided",
+        "beside": "max_accuracy_loss passes all the same: it looks once",
+    }
+    assert wording.gate_sentence(gate, "top1", {"accuracy": {}}).endswith(
+        "cannot tell (max_accuracy_loss passes all the same: it looks once)"
+    )
+    assert wording.gate_sentence({**gate, "beside": None}, "top1", {"accuracy": {}}).endswith("cannot tell")
