@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_tflite
-from conftest import DODO, MANIFEST, Workspace, write_light
+from workspace import DODO, MANIFEST, Workspace, write_light
 
 FULL = "No space left on device"
 READ_ONLY = "Read-only file system"

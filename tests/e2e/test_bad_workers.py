@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import MANIFEST, Workspace, processes_in, worker_hook, write_light
+from workspace import MANIFEST, Workspace, processes_in, worker_hook, write_light
 
 from quantbuild.system_memory import resident_bytes
 

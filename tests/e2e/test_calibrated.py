@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEVICE, DODO, Workspace
+from workspace import DEVICE, DODO, Workspace
 
 MAKE = """
 import keras, numpy as np

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import DODO, Workspace, processes_in, started
+from workspace import DODO, Workspace, processes_in, started
 
 from quantbuild.datasets.samples import hold_back
 from quantbuild.plan import HOLD_BACK

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import DEVICE, DODO, Workspace
+from workspace import DEVICE, DODO, Workspace
 
 MAKE = """
 import keras, numpy as np, zipfile

@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import MANIFEST, Workspace, write_light
+from workspace import MANIFEST, Workspace, write_light
 
 # So many steps are worth a second TensorFlow worker.
 VARIANTS = 12

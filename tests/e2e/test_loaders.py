@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import DODO, Workspace
 from PIL import Image
+from workspace import DODO, Workspace
 
 MAKE = """
 import keras

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Workspace, started
+from workspace import Workspace, started
 
 KILLS = [signal.SIGKILL, signal.SIGTERM]
 

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import harmed
 import pytest
-from conftest import DEVICE, DODO, Workspace
+from workspace import DEVICE, DODO, Workspace
 
 SETS = ("calibration", "selection", "test")
 MANIFEST = (

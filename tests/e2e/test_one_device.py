@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import DEVICE, MANIFEST, Workspace, write_light
+from workspace import DEVICE, MANIFEST, Workspace, write_light
 
 SLOW = DEVICE.replace("processes = 1", "processes = 2").replace("\nseconds = 0.0", "\nseconds = 1.0")
 WAITS = "device host: another build (pid {pid}) measures there; waiting for it"

@@ -11,7 +11,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from conftest import Workspace
+from workspace import Workspace
 
 SECOND = """
 [model.n]

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import DODO, Workspace
+from workspace import DODO, Workspace
 
 # One channel is 300 times louder than the others, which the next convolution undoes; ABS between bars equalization.
 MAKE = """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DODO, Workspace
+from workspace import DODO, Workspace
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DODO, Workspace
+from workspace import DODO, Workspace
 
 from quantbuild.digests import sha256_of_bytes
 
