@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_tflite
-from workspace import DODO, MANIFEST, Workspace, write_light
+from workspace import MANIFEST, Workspace, write_light
 
 FULL = "No space left on device"
 READ_ONLY = "Read-only file system"
@@ -342,7 +342,6 @@ def test_a_root_that_may_not_be_written_is_one_line(forbidden: Forbidden) -> Non
 
 def test_a_dodo_file_alone_says_where_to_begin(forbidden: Forbidden) -> None:
     forbidden.manifest.parent.chmod(0)
-    (forbidden.root / "dodo.py").write_text(DODO)
     output = forbidden.doit("report", code=2)
     assert output.count("\n") == 1
     assert "manifests" in output

@@ -66,6 +66,17 @@ class Workspace:
         """Run doit; assert its exit code (None: any) and that it printed no traceback; return all it printed."""
         return self._run(self.command("doit", *arguments), code)
 
+    def start(self, *arguments: str, stderr: int = subprocess.STDOUT) -> subprocess.Popen[str]:
+        """Start doit; what it prints is read from its pipe."""
+        return subprocess.Popen(
+            self.command("doit", *arguments),
+            cwd=self.root,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+
     def quantbuild(self, *arguments: str, code: int | None = 0) -> str:
         return self._run(self.command("quantbuild.cli", *arguments), code)
 
@@ -142,14 +153,7 @@ def worker_hook(folder: Path, code: str) -> str:
 
 def started(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
     """Start doit and wait until a step is in flight."""
-    process = subprocess.Popen(
-        workspace.command("doit", *arguments),
-        cwd=workspace.root,
-        env=workspace.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = workspace.start(*arguments)
     deadline = time.monotonic() + 60
     while not (workspace.root / "started").exists():
         assert time.monotonic() < deadline
