@@ -31,7 +31,11 @@ class Oracle:
             library = ctypes.CDLL(str(folder / "libtensorflow_cc.so.2"))
             self._update_versions, self._update_runtime = library[UPDATE_VERSIONS], library[UPDATE_RUNTIME]
         except (OSError, AttributeError) as error:
-            pytest.skip(f"this TensorFlow does not export its versioning: {error}")
+            pytest.fail(
+                f"tests/actions/tensorflow_versioning.py: this TensorFlow does not export its versioning ({error}); "
+                "name its libraries and functions as they are called there",
+                pytrace=False,
+            )
 
     def versions(self, data: bytes) -> dict[str, int]:
         """Op name → the highest version that TensorFlow finds needed."""

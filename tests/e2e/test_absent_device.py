@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import MANIFEST, Workspace, write_light
+from workspace import MANIFEST, Workspace, write_light
 
 RUNNER = """
 import pathlib

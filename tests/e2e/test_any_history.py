@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DEVICE, MANIFEST, Workspace, write_light
+from workspace import DEVICE, MANIFEST, Workspace, write_light
 
 TASKS = [
     *("convert:m", "quantize:m/a", "quantize:m/b", "quantize", "check", "evaluate:m/b", "dist", "report"),

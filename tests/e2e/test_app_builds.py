@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEVICE, Workspace, write_light
+from workspace import DEVICE, Workspace, write_light
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "actions"))
 import tiny_tflite

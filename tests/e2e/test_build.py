@@ -12,7 +12,7 @@ from xml.etree import ElementTree as ET
 
 import msgspec
 import pytest
-from conftest import Workspace, write_light
+from workspace import Workspace, write_light
 
 from quantbuild.digests import Stamp
 from quantbuild.report import schema

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEVICE, DODO, Workspace
+from workspace import DEVICE, Workspace, write_workspace
 
 MAKE = """
 import keras, numpy as np
@@ -79,11 +80,8 @@ def of_variant(name: str) -> set[str]:
 
 
 def write(root: Path, models: Path) -> Workspace:
-    (root / "manifests").mkdir(parents=True)
-    (root / "manifests" / "m.toml").write_text(MANIFEST + DEVICE)
-    (root / "dodo.py").write_text(DODO)
-    subprocess.run(["cp", "-r", f"{models}/.", str(root)], check=True)
-    return Workspace(root)
+    shutil.copytree(models, root)
+    return write_workspace(root, MANIFEST + DEVICE)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import kill_points
 import pytest
-from conftest import MANIFEST, Workspace, started, worker_hook, write_light
+from workspace import MANIFEST, Workspace, started, worker_hook, write_light
 
 THIRD = '[model.m.variant.c]\nscheme = "dynamic"\n'
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import DEVICE, MANIFEST, Workspace, write_light
+from workspace import DEVICE, MANIFEST, Workspace, write_light
 
 MY_DATA = """
 from pathlib import Path

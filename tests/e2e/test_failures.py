@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import DODO, Workspace, processes_in, started
+from workspace import Workspace, processes_in, started, write_workspace
 
 from quantbuild.datasets.samples import hold_back
 from quantbuild.plan import HOLD_BACK
@@ -106,16 +106,12 @@ def models(make_models: Callable[[str], Path]) -> Path:
 def broken(request: pytest.FixtureRequest, models: Path, tmp_path: Path) -> tuple[Workspace, str]:
     """A workspace of two models in which one variant of the second cannot be made."""
     model, variant, message = BREAKS[request.param]
-    root = tmp_path / "broken"
-    (root / "manifests").mkdir(parents=True)
     keys = f'source = "keras"\n{model}\nlint_ignore = ["noise"]\nship = "broken"\n'
     text = f"{HEAD}[model.second]\n{keys}[model.second.variant]\n"
     variants = f'broken = {{ {variant} }}\nfine = {{ scheme = "float16" }}\n'
-    (root / "manifests" / "m.toml").write_text(text + variants)
-    (root / "dodo.py").write_text(DODO)
+    workspace = write_workspace(tmp_path / "broken", text + variants)
     for path in models.glob("*.*"):
-        os.link(path, root / path.name)
-    workspace = Workspace(root)
+        os.link(path, workspace.root / path.name)
     workspace.environment["QUANTBUILD_CACHE_DIR"] = str(models / "cache")  # the sound variants are made once for all
     return workspace, message
 
@@ -245,14 +241,7 @@ def test_a_benchmark_that_is_interrupted_leaves_no_process_and_no_harm(
     light.doit("check")
     published = light.files("dist")
     light.edit("seconds = 0.0\nwarmup", "seconds = 20.0\nwarmup")
-    process = subprocess.Popen(
-        light.command("doit", "-a", *options, "report"),
-        cwd=light.root,
-        env=light.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    process = light.start("-a", *options, "report")
     deadline = time.monotonic() + 60
     while not any("host_process" in command for command in processes_in(light)):
         assert time.monotonic() < deadline
@@ -295,14 +284,7 @@ def test_a_manifest_edited_while_the_build_runs_counts_for_the_next_one(slow: Wo
 
 def test_a_second_build_waits_with_a_plain_message_and_does_nothing_twice(slow: Workspace) -> None:
     first = started(slow, "check")
-    second = subprocess.Popen(
-        slow.command("doit", "check"),
-        cwd=slow.root,
-        env=slow.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    second = slow.start("check")
     assert second.stdout is not None
     assert f"another build runs in this workspace (pid {first.pid})" in second.stdout.readline()
     (slow.root / "go").touch()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import DEVICE, DODO, Workspace
+from workspace import DEVICE, Workspace, write_workspace
 
 MAKE = """
 import keras, numpy as np, zipfile
@@ -58,12 +59,8 @@ def made(make_models: Callable[[str], Path]) -> Path:
 
 
 def written(root: Path, made: Path) -> Workspace:
-    (root / "manifests").mkdir(parents=True)
-    (root / "manifests" / "m.toml").write_text(MANIFEST + DEVICE)
-    (root / "dodo.py").write_text(DODO)
-    for path in made.iterdir():
-        (root / path.name).write_bytes(path.read_bytes())
-    return Workspace(root)
+    shutil.copytree(made, root)
+    return write_workspace(root, MANIFEST + DEVICE)
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
-from conftest import DODO, Workspace
 from PIL import Image
+from workspace import Workspace, write_workspace
 
 MAKE = """
 import keras
@@ -81,15 +81,12 @@ def built_once(make_models: Callable[[str], Path]) -> Workspace:
         np.save(root / "data" / "clips" / f"{number}.npy", random.standard_normal((1, 200)).astype(np.float32))
     (root / "labels.csv").write_text("\n".join(rows))
     (root / "my_data.py").write_text(MY_DATA)
-    (root / "dodo.py").write_text(DODO)
-    (root / "manifests").mkdir()
     models = (("photos", "photos", "max_slice_loss"), ("sounds", "sounds", "max_accuracy_loss"))
     text = MANIFEST + "".join(
         MODEL.format(name=name, file=file, gate=gate)
         for name, file, gate in (*models, ("clips", "sounds", models[0][2]))
     )
-    (root / "manifests" / "m.toml").write_text(text)
-    workspace = Workspace(root)
+    workspace = write_workspace(root, text)
     workspace.doit("report")
     return workspace
 

@@ -9,20 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Workspace, started
+from workspace import Workspace, started
 
 KILLS = [signal.SIGKILL, signal.SIGTERM]
-
-
-def waiting(workspace: Workspace, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        workspace.command("doit", *arguments),
-        cwd=workspace.root,
-        env=workspace.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 @pytest.fixture
@@ -36,7 +25,7 @@ def twin(slow: Workspace, tmp_path: Path) -> Workspace:
 @pytest.mark.parametrize("number", KILLS)
 def test_a_build_that_waits_goes_on_when_the_other_is_killed(slow: Workspace, number: signal.Signals) -> None:
     first = started(slow, "check")
-    second = waiting(slow, "check")
+    second = slow.start("check")
     assert second.stdout is not None
     assert "waiting for it" in second.stdout.readline()
     first.send_signal(number)
@@ -60,7 +49,7 @@ def test_a_lock_that_a_killed_build_left_is_no_lock(slow: Workspace) -> None:
 
 
 def test_two_identical_builds_at_once_do_each_action_once(slow: Workspace, twin: Workspace) -> None:
-    builds = [waiting(workspace, "check") for workspace in (slow, twin)]
+    builds = [workspace.start("check") for workspace in (slow, twin)]
     for workspace in (slow, twin):
         (workspace.root / "go").touch()
     for build in builds:
@@ -90,7 +79,7 @@ def at_one_step(slow: Workspace, twin: Workspace) -> Iterator[tuple[subprocess.P
     """A build in the midst of an evaluation, and one in the other workspace that needs the very same."""
     first = started(slow, "-n", "1", "evaluate:m/float32")
     assert len(holder(Path(slow.environment["QUANTBUILD_CACHE_DIR"]))) == 1
-    second = waiting(twin, "-n", "1", "evaluate:m/float32")
+    second = twin.start("-n", "1", "evaluate:m/float32")
     assert second.stdout is not None
     assert "convert:m  restored from the cache" in second.stdout.readline()
     with pytest.raises(subprocess.TimeoutExpired):

@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 import harmed
 import pytest
-from conftest import DEVICE, DODO, Workspace
+from workspace import DEVICE, Workspace, write_workspace
 
 SETS = ("calibration", "selection", "test")
 MANIFEST = (
@@ -46,16 +46,50 @@ top1.higher_is_better = True
 """
 LIMIT = "max_accuracy_loss = 0.1"
 
+# Neither labels nor a selection set: the outputs' agreement counts, on a part of the calibration set that is held back.
+# And a model of one output alone.
+WITHOUT_LABELS = """schema = 1
+[dataset.calibration]
+loader = "npz"
+path = "calibration.npz"
+input = "x"
+[dataset.test]
+loader = "npz"
+path = "test.npz"
+input = "x"
+[model.m]
+source = "keras"
+path = "model.keras"
+calibration = "calibration"
+evaluation = "test"
+lint_ignore = ["noise"]
+[model.m.variant]
+int8 = { scheme = "int8" }
+strict = { scheme = "mixed", search = { max_accuracy_loss = 0.1 } }
+loose = { scheme = "mixed", search = { max_accuracy_loss = 0.9 } }
+[model.number]
+source = "keras"
+path = "number.keras"
+calibration = "calibration"
+lint_ignore = ["noise"]
+variant.int8.scheme = "int8"
+"""
+NUMBER = """
+number = keras.Sequential([keras.Input((8, 8, 4), name="x"), layers.Flatten(), layers.Dense(1)])
+number.save("number.keras")
+"""
+
 
 @pytest.fixture(scope="module")
-def searched(make_models: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def models(make_models: Callable[[str], Path]) -> Path:
+    return make_models(harmed.script() + NUMBER)
+
+
+@pytest.fixture(scope="module")
+def searched(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace whose search was done."""
     root = tmp_path_factory.mktemp("mixed") / "workspace"
-    shutil.copytree(make_models(harmed.script()), root)
-    (root / "manifests").mkdir()
-    (root / "manifests" / "m.toml").write_text(MANIFEST)
-    (root / "dodo.py").write_text(DODO)
-    workspace = Workspace(root)
+    workspace = write_workspace(shutil.copytree(models, root), MANIFEST)
     workspace.doit("check")
     return workspace
 
@@ -210,3 +244,28 @@ def test_a_trial_that_the_machine_failed_does_not_lose_the_search_and_what_it_fo
     assert search(workspace)["provisional"] is None
     workspace.doit("quantize:m/mixed")
     assert workspace.last_run()["executed"] == workspace.last_run()["trials"]["executed"] == 0
+
+
+def test_without_labels_a_search_meets_its_limit_and_nothing_is_done_twice(models: Path, tmp_path: Path) -> None:
+    workspace = write_workspace(shutil.copytree(models, tmp_path / "without"), WITHOUT_LABELS)
+    workspace.doit("report")
+    report = json.loads((workspace.root / "build/report/report.json").read_text())
+    models = {model["name"]: {each["name"]: each for each in model["variants"]} for model in report["models"]}
+    found = models["m"]
+    strict, loose = found["strict"]["search"], found["loose"]["search"]
+    size = {name: each["artifact"]["size_bytes"] for name, each in found.items()}
+
+    assert found["int8"]["accuracy"]["loss"] > 0.1, "the model is harmless; make its channels more uneven"
+    assert strict["verdict"] == loose["verdict"] == "pass"
+    assert strict["islands"] != [] == loose["islands"]
+    assert found["strict"]["accuracy"]["loss_high"] <= 0.1
+    assert found["strict"]["accuracy"]["sqnr_db"] > found["int8"]["accuracy"]["sqnr_db"] + 10
+    assert size["loose"] <= size["int8"] < size["strict"] < size["float32"]
+    for search in (strict, loose):
+        assert len(search["trials"]) <= 16
+        assert [each["error"] for each in search["trials"] if each["error"]] == []
+        assert [each["limit"] for each in search["confirmations"]] == [0.9 if search is loose else 0.1]
+    assert [each["error"] for each in models["number"].values()] == [None, None]
+
+    again = workspace.doit("report")
+    assert "0 executed, 0 restored" in again.splitlines()[-1]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import DEVICE, MANIFEST, Workspace, write_light
+from workspace import DEVICE, MANIFEST, Workspace, write_light
 
 SLOW = DEVICE.replace("processes = 1", "processes = 2").replace("\nseconds = 0.0", "\nseconds = 1.0")
 WAITS = "device host: another build (pid {pid}) measures there; waiting for it"
@@ -68,17 +67,6 @@ def watch(two: list[Workspace]) -> Iterator[Watch]:
     made.end()
 
 
-def started(workspace: Workspace, task: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        workspace.command("doit", task),
-        cwd=workspace.root,
-        env=workspace.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 def wait_until_measuring(workspace: Workspace) -> None:
     deadline = time.monotonic() + 60
     while workspace.root.name not in measuring():
@@ -87,9 +75,9 @@ def wait_until_measuring(workspace: Workspace) -> None:
 
 
 def test_two_workspaces_never_measure_at_once(two: list[Workspace], watch: Watch) -> None:
-    first = started(two[0], "benchmark:m/a@host")
+    first = two[0].start("benchmark:m/a@host")
     wait_until_measuring(two[0])
-    second = started(two[1], "benchmark:m/float32@host")
+    second = two[1].start("benchmark:m/float32@host")
     outputs = [process.communicate(timeout=300)[0] for process in (first, second)]
     assert [process.returncode for process in (first, second)] == [0, 0], outputs
     assert outputs[1].count(WAITS.format(pid=first.pid)) == 1
@@ -99,9 +87,9 @@ def test_two_workspaces_never_measure_at_once(two: list[Workspace], watch: Watch
 
 
 def test_a_killed_build_lets_the_other_go_on(two: list[Workspace], watch: Watch) -> None:
-    first = started(two[0], "benchmark:m/a@host")
+    first = two[0].start("benchmark:m/a@host")
     wait_until_measuring(two[0])
-    second = started(two[1], "benchmark:m/float32@host")
+    second = two[1].start("benchmark:m/float32@host")
     assert second.stdout is not None
     assert WAITS.format(pid=first.pid) in second.stdout.readline()
     first.kill()

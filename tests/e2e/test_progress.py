@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from conftest import DEVICE, DODO, MANIFEST, Workspace, write_light
+from workspace import DEVICE, DODO, MANIFEST, Workspace, write_light
 
 from quantbuild import progress
 

@@ -22,7 +22,7 @@ from typing import Any
 
 import kill_points
 import pytest
-from conftest import DODO, Workspace, processes_in, write_light
+from workspace import DODO, Workspace, processes_in, write_light
 
 KILLS = int(os.environ.get("QUANTBUILD_TEST_KILLS", "200"))
 SEED = int(os.environ.get("QUANTBUILD_TEST_SEED", "0"))

@@ -11,7 +11,7 @@ import subprocess
 from typing import Any
 
 import pytest
-from conftest import Workspace
+from workspace import Workspace
 
 SECOND = """
 [model.n]
@@ -29,14 +29,7 @@ def test_a_build_that_waits_for_another_can_be_interrupted(light: Workspace, num
     state.mkdir(parents=True)
     with (state / "lock").open("a+") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        waiting = subprocess.Popen(
-            light.command("doit", "quantize"),
-            cwd=light.root,
-            env=light.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        waiting = light.start("quantize")
         assert waiting.stdout is not None
         assert "waiting for it" in waiting.stdout.readline()
         waiting.send_signal(number)
@@ -264,14 +257,7 @@ def test_a_terminal_that_knows_no_arrow_ends_nothing(built: Workspace) -> None:
 
 
 def test_a_reader_that_has_had_enough_does_not_stop_the_build(light: Workspace) -> None:
-    process = subprocess.Popen(
-        light.command("doit", "report"),
-        cwd=light.root,
-        env=light.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = light.start("report", stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()

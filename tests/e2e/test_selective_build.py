@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DODO, Workspace
+from workspace import Workspace, write_workspace
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 
@@ -43,13 +43,9 @@ VARIANTS = ("kept", "sixteen", "int16x8", "weights", "four")
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    root = tmp_path_factory.mktemp("selective") / "workspace"
-    (root / "manifests").mkdir(parents=True)
-    (root / "manifests" / "m.toml").write_text(MANIFEST)
-    (root / "dodo.py").write_text(DODO)
+    workspace = write_workspace(tmp_path_factory.mktemp("selective") / "workspace", MANIFEST)
     for name in ("digits.npz", "model.keras"):
-        shutil.copy(DIGITS / name, root)
-    workspace = Workspace(root)
+        shutil.copy(DIGITS / name, workspace.root)
     workspace.doit("report")
     return workspace
 

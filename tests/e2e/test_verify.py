@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import DODO, Workspace
+from workspace import Workspace, write_workspace
 
 from quantbuild.digests import sha256_of_bytes
 
@@ -238,11 +238,8 @@ def test_tensorflow_models_are_reproducible_unless_their_code_is_not(
     make_models: Callable[[str], Path], tmp_path: Path
 ) -> None:
     root = shutil.copytree(make_models(MAKE), tmp_path / "keras")
-    (root / "manifests").mkdir()
-    (root / "manifests" / "m.toml").write_text(KERAS_MANIFEST)
-    (root / "dodo.py").write_text(DODO)
     (root / "my_models.py").write_text(WILD)
-    found = verdict(Workspace(root), code=1)
+    found = verdict(write_workspace(root, KERAS_MANIFEST), code=1)
     assert {artifact["name"]: artifact["status"] for artifact in found["artifacts"]} == {
         **dict.fromkeys(("tame/float32", "tame/int8", "tame/reference"), "reproducible"),
         **dict.fromkeys(("wild/float32", "wild/int8"), "differs"),
