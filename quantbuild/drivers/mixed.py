@@ -22,6 +22,7 @@ from quantbuild.drivers.trials import JUDGE_TOOLS, Trials
 from quantbuild.errors import MachineError, StepError
 from quantbuild.outcome import Outcome
 from quantbuild.schemes import int8
+from quantbuild.statistics import difference
 from quantbuild.step import Step
 
 ACTIONS = (*auto.ACTIONS, "judge", "rank")
@@ -342,4 +343,4 @@ def _loss(selection: Outcome | None) -> float | None:
     if values.get("loss") is not None:
         return float(values["loss"])
     agreement = values.get("agreement")
-    return None if agreement is None else 1 - float(agreement)
+    return None if agreement is None else difference(1.0, agreement)
