@@ -12,6 +12,7 @@ from quantbuild.artifact_gates import row as _row
 from quantbuild.statistics import (
     Interval,
     Verdict,
+    difference,
     is_binary,
     paired_mean,
     proportion,
@@ -63,8 +64,8 @@ def loss_of(evaluation: Mapping[str, Any], figures: Mapping[str, Any]) -> float 
     """Return how much worse `figures` ("value", "baseline") are than float32's; None without a baseline."""
     if figures["value"] is None or figures["baseline"] is None:
         return None
-    gain = float(figures["value"] - figures["baseline"])
-    return 0.0 - gain if evaluation["higher_is_better"] else gain  # -gain would be −0 where nothing is lost
+    value, baseline = figures["value"], figures["baseline"]
+    return difference(baseline, value) if evaluation["higher_is_better"] else difference(value, baseline)
 
 
 def judge(

@@ -335,7 +335,8 @@ def _sensitivity(workspace: Workspace, model: Model, variant: Variant) -> Step:
         {"model": _artifact(model.name, FLOAT32), "artifact": _artifact(model.name, variant.name)},
         [float32],
     )
-    if getattr(variant.options, "equalize", False):
+    may_equalize = getattr(plug_in("schemes", variant.scheme), "MAY_EQUALIZE", False)
+    if may_equalize or getattr(variant.options, "equalize", False):
         inputs["statistics"] = _statistics(model.name)
         needs.append(f"calibrate:{model.name}")
     loader = plug_in("datasets", parameters["dataset"]["loader"])

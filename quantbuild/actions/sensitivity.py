@@ -23,15 +23,16 @@ WORKER = "litert"
 def run(job: Job) -> dict[str, Any]:
     """Write ``sensitivity`` (see `quantbuild.tflite.sensitivity.measure`) and it for Model Explorer, twice.
 
-    Inputs: the float ``model``, the ``artifact``, and ``statistics`` where channels were scaled before it was
-    quantized (`equalize`): then it is compared with the scaled float model, whose tensors it has. Parameters:
+    Inputs: the float ``model``, the ``artifact``, and ``statistics`` where channels may have been scaled before it was
+    quantized (`equalize`): if they were, it is compared with the scaled float model, whose tensors it has. Parameters:
     ``dataset`` and ``hold_back``, the selection samples, and ``samples``, how many of them at most. ``sqnr_node_data``
     has each tensor's SQNR, ``noise_node_data`` each op's share. Raises StepError.
     """
     from quantbuild.tflite import graph, sensitivity
     from quantbuild.tflite.feeding import SampleError
 
-    exact, artifact = _float_model(job), Path(job.inputs["artifact"]).read_bytes()
+    artifact = Path(job.inputs["artifact"]).read_bytes()
+    exact = _float_model(job, artifact)
     try:
         found = sensitivity.measure(exact, artifact, _feeds(job, exact))
     except SampleError as error:
@@ -48,16 +49,23 @@ def run(job: Job) -> dict[str, Any]:
     return {**told, "tensors": len(found["tensors"]), "ops": len(found["ops"])}
 
 
-def _float_model(job: Job) -> bytes:
-    """Return the float model whose tensors the artifact has."""
-    from quantbuild.tflite import describe, equalization, graph, statistics_file
+def _float_model(job: Job, artifact: bytes) -> bytes:
+    """Return the float model whose tensors the artifact has: as it was converted, or equalized.
+
+    The artifact itself tells which: that of a search may be either.
+    """
+    from quantbuild.tflite import describe, equalization, graph, origin, statistics_file
 
     data = Path(job.inputs["model"]).read_bytes()
     if "statistics" not in job.inputs:
         return data
-    model = describe.read(data)
-    equalization.apply(model, equalization.choose(model, statistics_file.read(Path(job.inputs["statistics"]))))
-    return graph.write(model)
+    scaled = describe.read(data)
+    try:
+        found = equalization.choose(scaled, statistics_file.read(Path(job.inputs["statistics"])))
+    except StepError:  # no search could equalize it either
+        return data
+    equalization.apply(scaled, found)
+    return (data, graph.write(scaled))[origin.nearest([describe.read(data), scaled], graph.read(artifact))]
 
 
 def _feeds(job: Job, model: bytes) -> Iterator[tuple[int, Feed]]:

@@ -6,6 +6,7 @@ from quantbuild.drivers.candidates import Tried
 from quantbuild.drivers.search import Judged
 from quantbuild.errors import StepError
 from quantbuild.outcome import Outcome
+from quantbuild.statistics import difference
 from quantbuild.step import Step
 
 OF_CLASSES = ("top1", "top5")
@@ -27,7 +28,7 @@ def loss_of(selection: Outcome | None) -> float | None:
     if values.get("loss") is not None:
         return float(values["loss"])
     agreement = values.get("agreement")
-    return None if agreement is None else 1 - float(agreement)
+    return None if agreement is None else difference(1.0, agreement)
 
 
 def check_is_measured(step: Step, tried: Tried) -> None:

@@ -60,7 +60,8 @@ def _conversions(found: Json | None) -> str | None:
     named = [f"{op['op']} to {op['to']} {short(op['name'])}" for op in found["ops"][:SHOWN]]
     more = len(found["ops"]) - len(named)
     stretches = units.counted(found["pairs"], "stretch", "stretches")
-    text = f"{units.count(len(found['ops']))}, around {stretches} of float ops: {', '.join(named)}"
+    around = f", around {stretches} of float ops" if found["pairs"] else ""
+    text = f"{units.count(len(found['ops']))}{around}: {', '.join(named)}"
     return f"{text}, and {units.count(more)} more" if more > 0 else text
 
 

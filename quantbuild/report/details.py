@@ -124,8 +124,15 @@ def _leaves(value: Any, words: tuple[str, ...] = ()) -> list[str]:
         return [leaf for key, each in value.items() for leaf in _leaves(each, (*words, key.replace("_", " ")))]
     if words[-1:] == ("size bytes",) or value in (None, []):
         return []  # the table has the size already
-    text = units.count(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(value)
+    text = units.count(value) if isinstance(value, int) and not isinstance(value, bool) else text_of(_shortened(value))
     return [" ".join((*words, text))]
+
+
+def _shortened(value: Any) -> Any:
+    """Return the names of fused tensors by the first of them, alone or in a list; all else as it is."""
+    if isinstance(value, list):
+        return [_shortened(each) for each in value]
+    return contents.short(value) if isinstance(value, str) else value
 
 
 def _flipped(accuracy: Json) -> str:

@@ -18,6 +18,7 @@ from quantbuild.report.wording import Mark
 
 Json = Mapping[str, Any]
 FLOAT32 = "float32"
+ROUNDING_ACTIVATIONS = ("int8", "int16x8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class Row:
     meaning: str
     options: str
     """What it has otherwise than the model's other variants of its scheme; empty where there is none."""
+    found: str
+    """What trials came to, in a few words; empty where none were made."""
     ships: tuple[str, ...]
     """The names under which it ships."""
     cells: tuple[Cell, ...]
@@ -90,6 +93,8 @@ class Page:
     mark: Mark
     tiles: tuple[Tile, ...]
     failures: tuple[str, ...]
+    failures_remedy: str
+    """What may mend a loss that is too large; empty where no variant fails by one, or a search was made for it."""
     doubts: tuple[str, ...]
     doubts_remedy: str
     """What would settle the doubts; empty where each is of another kind."""
@@ -132,6 +137,7 @@ def page(report: Json) -> Page:
         mark=wording.FAIL if failing or other else wording.UNDECIDED if undecided else wording.PASS,
         tiles=tuple(tile for number, tile in enumerate(tiles) if tile.number != "0" or number in (1, 2)),
         failures=tuple(other + failures),
+        failures_remedy=_failures_remedy(report["models"]),
         doubts=tuple(undecided_reasons),
         doubts_remedy="More evaluation samples narrow the interval." if few_samples else "",
         warnings=tuple(found for found in map(doubts.guessing, report["models"]) if found is not None),
@@ -140,6 +146,24 @@ def page(report: Json) -> Page:
         steps_summary=details.steps_summary(report["steps"]),
         tools=tuple(sorted(report["tools"].items())),
     )
+
+
+def _failures_remedy(models: list[Json]) -> str:
+    """Return what to try where rounding loses more than a model's limit and nobody has searched."""
+    for model in models:
+        judged = _judged(model)
+        lossy = any(
+            gate["name"] == "max_accuracy_loss" and gate["verdict"] == "fail"
+            for variant in judged
+            if variant["scheme"] in ROUNDING_ACTIVATIONS
+            for gate in variant["gates"]
+        )
+        if lossy and not any(variant["scheme"] == "mixed" for variant in judged):
+            return (
+                f'{model["name"]}: a variant of scheme = "mixed" looks for ranges, channel scales and the activations '
+                "that must leave int8 so that a limit is kept; read what was found about the samples first."
+            )
+    return ""
 
 
 def _tile(number: int, caption: str, kind: str) -> Tile:
@@ -181,7 +205,7 @@ def _remark(model: Json, variant: Json) -> str:
 
 def _model(model: Json) -> ModelView:
     specification = plot.specification(model)
-    rows = tuple(_row(model, variant) for variant in model["variants"])
+    rows = rows_of(model)
     gates = _gates(model)
     return ModelView(
         name=model["name"],
@@ -200,6 +224,11 @@ def _model(model: Json) -> ModelView:
         details=tuple(details.detail(model, variant) for variant in model["variants"]),
         places=details.places(model),
     )
+
+
+def rows_of(model: Json) -> tuple[Row, ...]:
+    """Return a row for each variant, float32 first."""
+    return tuple(_row(model, variant) for variant in model["variants"])
 
 
 def _gates(model: Json) -> tuple[GateRow, ...]:
@@ -240,18 +269,22 @@ def _summary(model: Json) -> tuple[str, ...]:
         size, ratio = units.size(best["artifact"]["size_bytes"]), units.ratio(best["artifact"]["size_ratio"])
         sentences.append(f"The smallest variant that holds its limits is {best['name']}: {size}, {ratio} of float32.")
     variants = {variant["name"]: variant for variant in model["variants"]}
+    better = best["name"] if passing else ""
     sentences += [
-        _shipping(variants[name], shipped_file(model["name"], purpose)) for purpose, name in model["ship"].items()
+        _shipping(variants[name], shipped_file(model["name"], purpose), better)
+        for purpose, name in model["ship"].items()
     ]
     return tuple(sentences)
 
 
-def _shipping(variant: Json, path: str) -> str:
-    """Return what the app gets at `path`."""
+def _shipping(variant: Json, path: str, better: str) -> str:
+    """Return what the app gets at `path`, and which variant would hold the limits where that one fails."""
     if variant["artifact"] is None:
         return f"{variant['name']}, which is to ship as {path}, could not be built."
     doubt = {"fail": ", although it fails", "undecided": ", although it is undecided"}
-    return f"{variant['name']} ships{doubt.get(wording.variant_mark(variant).kind, '')}: {path}."
+    kind = wording.variant_mark(variant).kind
+    instead = f"; {better} would hold the limits" if better and kind == "fail" else ""
+    return f"{variant['name']} ships{doubt.get(kind, '')}: {path}{instead}."
 
 
 def _row(model: Json, variant: Json) -> Row:
@@ -262,6 +295,7 @@ def _row(model: Json, variant: Json) -> Row:
         scheme=variant["scheme"],
         meaning=wording.SCHEMES.get(variant["scheme"], ""),
         options=_own_options(model, variant),
+        found=_found(variant),
         ships=tuple(
             PurePosixPath(shipped_file(model["name"], purpose)).name
             for purpose, name in model["ship"].items()
@@ -278,6 +312,22 @@ def _own_options(model: Json, variant: Json) -> str:
     others = [other["options"] for other in model["variants"] if other["scheme"] == variant["scheme"]]
     own = {key: value for key, value in variant["options"].items() if any(other.get(key) != value for other in others)}
     return details.text_of({key: value for key, value in own.items() if value not in (None, [], {})})
+
+
+def _found(variant: Json) -> str:
+    """Return what the trials of a variant came to: its ranges, whether channels were scaled, what left int8."""
+    search, artifact = variant["search"], variant["artifact"]
+    if search is None or artifact is None:
+        return ""
+    made, islands = artifact.get("quantized_by") or {}, search.get("islands") or ()
+    parts = [
+        f"ranges {made['ranges']}" if made.get("ranges") else "",
+        "channels equalized" if made.get("equalized_groups") else "",
+        "biases corrected" if made.get("bias_correction") else "",
+        f"{units.counted(len(islands), 'activation')} out of int8" if islands else "",
+    ]
+    told = ", ".join(part for part in parts if part)
+    return f"found: {told}" if told else ""
 
 
 def _plot_text(model: Json) -> str:

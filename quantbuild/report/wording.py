@@ -64,7 +64,7 @@ SCHEMES = {
     "weight_only": "integer weights, float arithmetic",
     "int8": "8-bit weights and activations",
     "int16x8": "8-bit weights, 16-bit activations",
-    "mixed": "8-bit, float where it costs accuracy",
+    "mixed": "8-bit, more where a limit on the loss asks for it",
 }
 
 

@@ -12,6 +12,8 @@ from quantbuild.schemes import int8
 TOOLS = int8.TOOLS
 WORKER = int8.WORKER
 DEVICE_KEY = ("search", "device")
+MAY_EQUALIZE = True
+"""Whether the search may take an equalized model; the artifact tells whether it did."""
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

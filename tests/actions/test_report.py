@@ -18,7 +18,7 @@ import report_fixture as fixture
 
 from quantbuild.actions import report
 from quantbuild.report import page as rendering
-from quantbuild.report import plot, schema
+from quantbuild.report import plot, schema, view
 from quantbuild.report.document import build
 from quantbuild.report.view import page
 
@@ -365,7 +365,36 @@ def test_what_ships_is_named_with_its_path_and_its_flaw(document: dict[str, Any]
     }, "what could not be built ships as nothing"
     failing = build_with()
     failing["models"][0]["ship"] = {"default": "clipped"}
-    assert page(failing).models[0].summary[-1] == "clipped ships, although it fails: dist/digits/model.tflite."
+    smallest = min(
+        (v for v in failing["models"][0]["variants"] if v["verdict"] == "pass"),
+        key=lambda v: v["artifact"]["size_bytes"],
+    )["name"]
+    assert page(failing).models[0].summary[-1] == (
+        f"clipped ships, although it fails: dist/digits/model.tflite; {smallest} would hold the limits."
+    )
+
+
+def test_what_to_try_against_a_loss_is_told_where_no_variant_searches_for_it() -> None:
+    failing = build_with()
+    clipped = next(v for v in failing["models"][0]["variants"] if v["name"] == "clipped")
+    assert any(gate["name"] == "max_accuracy_loss" and gate["verdict"] == "fail" for gate in clipped["gates"])
+    assert 'scheme = "mixed"' in page(failing).failures_remedy
+    clipped["scheme"] = "mixed"
+    assert page(failing).failures_remedy == ""
+
+
+def test_what_a_search_did_stands_in_the_row_of_its_variant() -> None:
+    found = build_with()
+    variant = next(v for v in found["models"][0]["variants"] if v["name"] == "int8")
+    variant["artifact"]["quantized_by"] = {
+        "ranges": "quantile 0.75",
+        "equalized_groups": 7,
+        "most_uneven_tensor": "a;b",
+    }
+    variant["search"] = {"trials": [], "chosen": "", "confirmations": [], "islands": [{}, {}]}
+    row = next(row for row in view.rows_of(found["models"][0]) if row.name == "int8")
+    assert row.found == "found: ranges quantile 0.75, channels equalized, 2 activations out of int8"
+    assert {row.found for row in view.rows_of(found["models"][0]) if row.name != "int8"} == {""}
 
 
 def test_variants_of_one_scheme_say_what_tells_them_apart(document: dict[str, Any]) -> None:
@@ -390,6 +419,18 @@ def test_what_a_step_said_of_its_work_is_opened_out() -> None:
     parameters["models"][0]["variants"][1]["values"] = said
     facts = dict(page(build(parameters, fixture.results())).models[0].details[1].facts)
     assert facts["How it was quantized"] == "quantized float16 tensors 14; quantized float16 elements 201,088"
+
+
+def test_tensors_that_a_step_names_are_told_by_their_first_name() -> None:
+    parameters = fixture.parameters()
+    parameters["models"][0]["variants"][1]["values"] = {
+        "most_uneven": {"tensor": "relu;norm;conv"},
+        "left": ["a;b", "c"],
+    }
+    facts = dict(page(build(parameters, fixture.results())).models[0].details[1].facts)
+    assert (
+        facts["How it was quantized"] == "most uneven tensor relu (fused with 2 more); left [a (fused with 1 more), c]"
+    )
 
 
 def test_samples_with_another_answer_are_counted_though_only_the_first_are_listed(document: dict[str, Any]) -> None:

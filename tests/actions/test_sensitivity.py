@@ -269,6 +269,17 @@ def test_an_equalized_variant_is_compared_with_the_equalized_float_model(loud: C
     assert worst["right"] < worst["wrong"]
 
 
+def test_a_variant_that_was_not_equalized_is_compared_with_float32_although_it_might_have_been(
+    loud: Calibrated, tmp_path: Path
+) -> None:
+    asked = step(loud, loud.quantize("int8", ranges="minmax", keep_float=["tensor:loud"])[0], tmp_path)
+    sensitivity.run(asked)
+    alone = (tmp_path / "sensitivity.json").read_bytes()
+    asked.inputs["statistics"] = str(loud.folder / "statistics.npz")
+    sensitivity.run(asked)
+    assert (tmp_path / "sensitivity.json").read_bytes() == alone
+
+
 def test_a_sample_that_does_not_fit_is_named_with_its_dataset(branches: Calibrated, tmp_path: Path) -> None:
     asked = step(branches, branches.quantize("int8", ranges="minmax")[0], tmp_path)
     np.savez(tmp_path / "data.npz", image=np.zeros((6, 4, 4, 8), np.float32))

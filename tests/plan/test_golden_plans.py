@@ -94,7 +94,8 @@ def test_asking_where_noise_comes_from_adds_a_step_of_its_own_and_changes_no_oth
     manifest = two_models / "manifests" / "m.toml"
     manifest.write_text(manifest.read_text().replace("sensitivity = true\n", ""))
     plain = {step.id: step for step in planned(two_models)}
-    assert asked.keys() - plain.keys() == {"sensitivity:first/int8"}
+    assert asked.keys() - plain.keys() == {"sensitivity:first/int8", "sensitivity:first/mixed"}
     assert {name: asked[name] for name in plain} == plain
     read = {given.path for given in asked["sensitivity:first/int8"].inputs.values()}
     assert read == {"build/first/float32.tflite", "build/first/int8/model.tflite", "choice.npz"}  # the selection set
+    assert asked["sensitivity:first/mixed"].inputs["statistics"].path == "build/first/statistics.npz"  # it may equalize

@@ -39,6 +39,13 @@ def test_loss_is_how_much_worse_than_float32() -> None:
     assert lower["loss_low"] <= 1.5 <= lower["loss_high"]
 
 
+@pytest.mark.parametrize("right", [83, 99, 100])
+def test_one_sample_of_a_hundred_is_within_a_limit_of_one_point(right: int) -> None:
+    """As binary numbers 0.83 − 0.82 is more than 0.01."""
+    baseline, scores = ([1] * hits + [0] * (100 - hits) for hits in (right, right - 1))
+    assert gates.accuracy(*evaluated(scores, baseline), {}, reference=False)["loss"] == 0.01
+
+
 def test_float32_loses_nothing_by_definition() -> None:
     block = gates.accuracy(*evaluated([1, 0], [1, 0]), {"max_accuracy_loss": 0.01}, reference=True)
     assert (block["loss"], block["loss_low"], block["loss_high"], block["verdict"]) == (0, 0, 0, "pass")
