@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from quantbuild.errors import StepError
-from quantbuild.tflite import borders, graph, layers, weights
+from quantbuild.tflite import bias_room, borders, graph, layers, weights
 from quantbuild.tflite.ranges import Ranges
 
 Bits = Literal[8, 16]
@@ -72,9 +72,11 @@ def quantize(data: bytes, ranges: Ranges, precision: Precision) -> Quantized:
     _type_unread_outputs(quantized)
     main = graph.main(quantized)
     became = {written.get(_first_output(main, operator)): i for i, operator in enumerate(main.operators)}
+    operators = {node: op for node, op in became.items() if node is not None}
+    bias_room.make(model, quantized, operators)
     _name_again(quantized, names)
     _check(quantized)
-    return Quantized(model=quantized, operators={node: op for node, op in became.items() if node is not None})
+    return Quantized(model=quantized, operators=operators)
 
 
 def _off_powers_of_two(low: float, high: float) -> tuple[float, float]:
@@ -155,6 +157,11 @@ def _recipe(model: graph.ModelT, precision: Precision) -> list[dict[str, Any]]:
     rules.add_static_config(_MAIN, names.ALL_SUPPORTED, precision.bits, 8, kind)
     if precision.int16:
         rules.add_static_config(_ops(model, precision.int16), names.ALL_SUPPORTED, 16, 8, kind)
+    # The kernels read one scale for all of a constant operand, whatever the file says.
+    products = _numbered(model, "BATCH_MATMUL")
+    for chosen, bits in ((products - precision.int16, precision.bits), (products & precision.int16, 16)):
+        if chosen:
+            rules.add_static_config(_ops(model, chosen), names.BATCH_MATMUL, bits, 8, granularity.TENSORWISE)
     if precision.float32:
         rules.add_quantization_config(_ops(model, precision.float32), names.ALL_SUPPORTED, algorithm_key=no_quantize)
     # Outputs are put right after.
@@ -165,6 +172,10 @@ def _recipe(model: graph.ModelT, precision: Precision) -> list[dict[str, Any]]:
     rules.add_quantization_config(_BORDERS, names.OUTPUT, algorithm_key=no_quantize)
     recipe: list[dict[str, Any]] = rules.get_quantization_recipe()
     return recipe
+
+
+def _numbered(model: graph.ModelT, op: str) -> frozenset[int]:
+    return frozenset(index for index, found in enumerate(graph.op_names(model)) if found == op)
 
 
 def _ops(model: graph.ModelT, indices: Iterable[int]) -> str:
