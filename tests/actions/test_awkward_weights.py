@@ -76,3 +76,22 @@ def test_a_product_with_a_constant_matrix_is_right(scheme: str, options: dict[st
     net.op("BATCH_MATMUL", [x, matrix], [product], schema.BatchMatMulOptionsT())
     model = Direct(net.signed(y=net.dense(product, "last", 4)), tmp_path)
     assert model.sqnr(model.quantize(scheme, **options)[0])["y"] > 30
+
+
+@pytest.mark.parametrize(("scheme", "options"), [("int16x8", {}), ("int8", {"keep_int16": ["second"]})])
+def test_16_bits_have_room_for_what_calibration_did_not_see(
+    scheme: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    """Values a little beyond the calibrated range are no reason to lose precision where there is some to spare."""
+    model = pruned(tmp_path, factor=1.0, bias=0.1)
+    data, _ = model.quantize(scheme, **options)
+    seen = model.sqnr(data)["y"]
+    model.bounds = {"low": -1.5, "high": 1.5}
+    if scheme == "int16x8":
+        assert model.sqnr(data)["y"] > seen - 1
+    found = graph.read(data)
+    main = graph.main(found)
+    last = next(t for t in main.tensors if graph.tensor_name(t) == "second" and graph.type_name(t) == "INT16")
+    row = model.statistics.tensor_names.index("second")
+    low, high = (bound[row] for bound in model.statistics.minmax())
+    assert last.quantization.scale[0] * 32767 == pytest.approx(2 * max(-low, high), rel=0.01)
