@@ -143,7 +143,7 @@ def _correct(model: ModelT, statistics: Statistics, keeping: Kept, options: Opti
 def _by_mlir_quantize(model: ModelT, chosen: Ranges, keeping: Kept, options: Options) -> tuple[bytes, dict[str, Any]]:
     """Quantize with TensorFlow, which has the most int8 kernels. Changes `model`."""
     from quantbuild.schemes import plain_converter
-    from quantbuild.tflite import capabilities, denylist, graph, kept, ranges
+    from quantbuild.tflite import capabilities, denylist, graph, kept, ranges, signatures
 
     mlir_quantize = capabilities.mlir_quantize()
     import tensorflow as tf
@@ -162,9 +162,10 @@ def _by_mlir_quantize(model: ModelT, chosen: Ranges, keeping: Kept, options: Opt
             denylisted_nodes=set(marks) or None,
         )
     )
-    if not marks:
-        return data, {"kept_float": []}
     quantized = graph.read(data)
+    restored = signatures.restore(quantized, model)
+    if not marks:
+        return graph.write(quantized) if restored else data, {"kept_float": []}
     done = kept.in_float(quantized, keeping.float32, denylist.operators(quantized, marks))
     denylist.unmark(quantized, marks)
     return graph.write(quantized), done
@@ -201,5 +202,8 @@ def _check_io(model: ModelT, io: str) -> None:
         return
     inputs, outputs = graph.signature_maps(model)
     for name, index in [*inputs.items(), *outputs.items()]:
-        if graph.type_name(graph.main(model).tensors[index]) == "FLOAT32":
+        tensor = graph.main(model).tensors[index]
+        if graph.type_name(tensor) == "FLOAT32" and graph.is_constant(model, tensor):
+            raise StepError(f'output "{name}" is a constant and stays float32; set io = "float32", not "{io}"')
+        if graph.type_name(tensor) == "FLOAT32":
             raise StepError(f'"{name}" stays float32: its op has no int8 kernel; set io = "float32", not "{io}"')

@@ -23,24 +23,23 @@ class Outputs:
 
     tensors: tuple[int, ...]
     taken: tuple[int, ...]
-    """Those that are no outputs any more, in order: what ops read too, and what is given twice."""
+    """Those that are no outputs any more, in order: what ops read too."""
     inputs: tuple[int, ...]
     signatures: Any
 
 
 def take_off(model: graph.ModelT) -> Outputs:
-    """Remove from `model` the outputs that ops read too or that stand there twice, and its signatures for one."""
+    """Remove from `model` the outputs that ops read too, let each other stand once, and its signatures for one."""
     main = graph.main(model)
-    given = graph.indices(main.outputs)
-    read = graph.consumers(main)
-    taken = [tensor for tensor in dict.fromkeys(given) if tensor in read or given.count(tensor) > 1]
+    given, read = graph.indices(main.outputs), graph.consumers(main)
+    taken = [tensor for tensor in dict.fromkeys(given) if tensor in read]
     found = Outputs(
         tensors=tuple(given),
         taken=tuple(taken),
         inputs=tuple(graph.indices(main.inputs)),
         signatures=model.signatureDefs,
     )
-    main.outputs = [tensor for tensor in given if tensor not in taken]
+    main.outputs = [tensor for tensor in dict.fromkeys(given) if tensor not in taken]
     model.signatureDefs = [_stand_in(main)]
     return found
 
@@ -98,8 +97,14 @@ def _as_asked(model: graph.ModelT, tensor: int, io: Io, bounds: tuple[float, flo
         return tensor
     if io == "float32":
         return graph.add_cast(model, tensor, io)
-    assert bounds is not None, "every activation that may be an output has a range"
-    return graph.add_cast(model, tensor, io, affine(bounds, io))
+    return graph.add_cast(model, tensor, io, affine(bounds or _held(model, tensor), io))
+
+
+def _held(model: graph.ModelT, tensor: int) -> tuple[float, float]:
+    """Return the range of a constant: no activation that may be an output is without one."""
+    value = graph.constant(model, graph.main(model).tensors[tensor])
+    assert value is not None, "every activation that may be an output has a range"
+    return float(value.min()), float(value.max())
 
 
 def _unsigned_output(model: graph.ModelT, tensor: int) -> int:

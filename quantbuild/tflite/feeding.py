@@ -121,7 +121,8 @@ def quantize(values: NDArray[Any], scale: float, zero_point: int, dtype: np.dtyp
     """Return real values as integers of `dtype`: round(x / scale) + zero point, saturated."""
     limits = np.iinfo(dtype)
     # In float32, as the QUANTIZE op of a model with float inputs computes it.
-    scaled = np.divide(values, np.float32(scale), dtype=np.float32)
+    # NumPy makes a number of what it divides of an array without axes.
+    scaled = np.asarray(np.divide(values, np.float32(scale), dtype=np.float32))
     np.rint(scaled, out=scaled)
     scaled += zero_point
     integers: NDArray[Any] = np.clip(scaled, limits.min, limits.max, out=scaled).astype(dtype)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from quantbuild.tflite import graph
 
 
-class _Places(NamedTuple):
+class Places(NamedTuple):
     """Positions among an op's inputs, and the axis of its weights that counts output channels."""
 
     input: int
@@ -26,10 +26,10 @@ class _Places(NamedTuple):
 
 
 _PLACES = {
-    "CONV_2D": _Places(0, 1, 2, 0),
-    "DEPTHWISE_CONV_2D": _Places(0, 1, 2, 3),
-    "FULLY_CONNECTED": _Places(0, 1, 2, 0),
-    "TRANSPOSE_CONV": _Places(2, 1, 3, 0),
+    "CONV_2D": Places(0, 1, 2, 0),
+    "DEPTHWISE_CONV_2D": Places(0, 1, 2, 3),
+    "FULLY_CONNECTED": Places(0, 1, 2, 0),
+    "TRANSPOSE_CONV": Places(2, 1, 3, 0),
 }
 _ACTIVATIONS = {code: name for name, code in vars(schema.ActivationFunctionType).items() if name.isupper()}
 _BIAS_VERSIONS = {"TRANSPOSE_CONV": 3}
@@ -77,6 +77,11 @@ def activation(operator: graph.OperatorT) -> str:
     """Return the fused activation function of any op, NONE where it has none."""
     code = getattr(operator.builtinOptions, "fusedActivationFunction", schema.ActivationFunctionType.NONE)
     return str(_ACTIVATIONS.get(code, f"UNKNOWN_{code}"))
+
+
+def places(layer: Layer) -> Places:
+    """Return where a layer's op has its input, weights and bias."""
+    return _PLACES[layer.op]
 
 
 def weights(model: graph.ModelT, layer: Layer) -> NDArray[np.float32]:
@@ -142,11 +147,11 @@ def set_bias(model: graph.ModelT, layer: Layer, value: NDArray[np.float32]) -> N
         operator.opcodeIndex = graph.add_opcode(model, layer.op, _BIAS_VERSIONS[layer.op])
 
 
-def set_constant(model: graph.ModelT, operator: int, place: int, value: NDArray[np.float32]) -> None:
-    """Replace the constant that op `operator` of the main subgraph reads at `place` of its inputs.
+def set_constant(model: graph.ModelT, operator: int, place: int, value: NDArray[Any]) -> graph.TensorT:
+    """Replace the constant that op `operator` of the main subgraph reads at `place` of its inputs; return its tensor.
 
-    A tensor that something else reads too, and a buffer that another tensor shares, are left as they are
-    and a copy is made.
+    `value` has the constant's dtype. A tensor that something else reads too, and a buffer that another tensor shares,
+    are left as they are and a copy is made.
     """
     main = graph.main(model)
     inputs = graph.indices(main.operators[operator].inputs)
@@ -154,12 +159,13 @@ def set_constant(model: graph.ModelT, operator: int, place: int, value: NDArray[
     if _readers(main, inputs[place]) > 1:
         inputs[place] = graph.add_constant(model, main, graph.tensor_name(tensor), value)
         main.operators[operator].inputs = inputs
-        return
+        return main.tensors[inputs[place]]
     if _sharers(model, tensor.buffer) > 1:
         model.buffers.append(schema.BufferT())
         tensor.buffer = len(model.buffers) - 1
     tensor.shape = list(value.shape)
-    model.buffers[tensor.buffer].data = np.frombuffer(value.astype(np.float32).tobytes(), np.uint8)
+    model.buffers[tensor.buffer].data = np.frombuffer(value.tobytes(), np.uint8)
+    return tensor
 
 
 def _readers(main: graph.SubGraphT, tensor: int) -> int:
