@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from quantbuild.decimals import difference
 from quantbuild.drivers.candidates import Tried
 from quantbuild.drivers.search import Judged
 from quantbuild.errors import StepError
 from quantbuild.outcome import Outcome
-from quantbuild.statistics import difference
 from quantbuild.step import Step
 
 OF_CLASSES = ("top1", "top5")
