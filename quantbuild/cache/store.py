@@ -107,7 +107,7 @@ class Cache:
         path, _ = files.pop(ENTRY_NAME)
         try:
             entry = msgspec.json.decode(path.read_bytes(), type=Entry)
-        except msgspec.DecodeError:
+        except ValueError:
             return None
         return Restored(entry=entry, files=files) if entry.schema == ENTRY_SCHEMA else None
 
