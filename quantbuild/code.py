@@ -140,5 +140,5 @@ def _imports(source: bytes, name: str) -> set[str]:
 def _load(cache_file: Path) -> dict[str, _Module]:
     try:
         return msgspec.msgpack.decode(cache_file.read_bytes(), type=dict[str, _Module])
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, ValueError):
         return {}

@@ -213,7 +213,7 @@ def _stamp(status: os.stat_result) -> Stamp:
 def _load(cache_file: Path) -> dict[str, _Entry]:
     try:
         content = msgspec.msgpack.decode(cache_file.read_bytes(), type=_CacheFile)
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, ValueError):
         # A lost or damaged cache costs one pass of hashing and decides nothing.
         return {}
     return content.files if content.schema == CACHE_SCHEMA else {}

@@ -83,7 +83,11 @@ def read_record(path: str | Path) -> Record | None:
     try:
         with open(path, "rb") as file:  # noqa: PTH123 - the hot path of a null build
             record = _decoder.decode(file.read())
-    except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+    except (
+        FileNotFoundError,
+        NotADirectoryError,
+        ValueError,
+    ):  # of a text that is no UTF-8 msgspec raises no DecodeError
         return None
     return record if record.schema == RECORD_SCHEMA else None
 

@@ -173,7 +173,7 @@ def read_standing(path: Path, digests: Digests) -> Standing | None:
     """Return the snapshot at `path` if its common part still holds, else None."""
     try:
         snapshot = _decoder.decode(path.read_bytes())
-    except (FileNotFoundError, msgspec.DecodeError):
+    except (FileNotFoundError, ValueError):
         return None
     if snapshot.schema != SNAPSHOT_SCHEMA or snapshot.facts != facts():
         return None

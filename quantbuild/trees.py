@@ -46,7 +46,7 @@ class Trees:
 
     def listing(self, sha256: str) -> dict[str, str] | None:
         """Return name to the first twelve digits of its digest, None where the folder is not known."""
-        with contextlib.suppress(OSError, zlib.error, msgspec.DecodeError):
+        with contextlib.suppress(OSError, zlib.error, ValueError):
             content = zlib.decompress((self._folder / sha256).read_bytes())
             found = msgspec.msgpack.decode(content, type=dict[str, bytes])
             return {name: digest.hex() for name, digest in found.items()}

@@ -7,10 +7,12 @@ from pathlib import Path
 
 
 def user_folder() -> Path:
-    """Return quantbuild's part of the user's cache folder (XDG Base Directory Specification), made or not.
+    """Return quantbuild's part of the user's cache folder, made or not.
+
+    As the XDG Base Directory Specification says, a relative XDG_CACHE_HOME counts for nothing.
 
     Raises:
         RuntimeError: there is no home folder to be found.
     """
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "quantbuild"
+    named = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".cache") / "quantbuild"

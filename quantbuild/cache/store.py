@@ -14,6 +14,7 @@ from quantbuild.cache import action_result
 from quantbuild.cache.local import LocalCache
 from quantbuild.cache.remote import RemoteCache
 from quantbuild.digests import Digest, sha256_of_bytes
+from quantbuild.errors import UsageError
 from quantbuild.user_folder import user_folder
 
 ENTRY_SCHEMA = 1
@@ -107,7 +108,7 @@ class Cache:
         path, _ = files.pop(ENTRY_NAME)
         try:
             entry = msgspec.json.decode(path.read_bytes(), type=Entry)
-        except msgspec.DecodeError:
+        except ValueError:
             return None
         return Restored(entry=entry, files=files) if entry.schema == ENTRY_SCHEMA else None
 
@@ -124,16 +125,33 @@ class Cache:
 def open_cache(
     root: Path, directory: str | None, remote: str | None, *, upload: bool, warn: Callable[[str], None]
 ) -> Cache:
-    """Return the cache that the workspace's settings ask for; the token is read from the environment alone."""
+    """Return the cache that the workspace's settings ask for; the token is read from the environment alone.
+
+    Raises:
+        UsageError: there is no folder for it, or the token cannot be sent.
+    """
     local = LocalCache(local_folder(root, directory), warn)
     if remote is None:
         return Cache(local, None)
-    token = os.environ.get(TOKEN_VARIABLE) or None
-    return Cache(local, RemoteCache(remote, upload=upload, token=token, warn=warn))
+    return Cache(local, RemoteCache(remote, upload=upload, token=_token(), warn=warn))
 
 
 def local_folder(root: Path, directory: str | None) -> Path:
-    """Return the local level's folder: as set, relative to the root, or below the user's cache folder (XDG)."""
-    if directory is not None:
-        return root / Path(directory).expanduser()
-    return user_folder()
+    """Return the local level's folder: as set, relative to the root, or below the user's cache folder (XDG).
+
+    Raises:
+        UsageError: it lies in a home folder that is not to be found.
+    """
+    try:
+        return user_folder() if directory is None else root / Path(directory).expanduser()
+    except RuntimeError:
+        place = "the cache" if directory is None else f'the cache "{directory}"'
+        raise UsageError(f"{place}: no home folder is known; name a folder in QUANTBUILD_CACHE_DIR") from None
+
+
+def _token() -> str | None:
+    """Return the token without what a secret's file ends with. Raises UsageError, which does not tell it."""
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not (token.isascii() and token.isprintable()):  # the library's own error would show it
+        raise UsageError(f"{TOKEN_VARIABLE}: holds a character that no header can; set it to the token alone")
+    return token or None

@@ -90,7 +90,8 @@ def summary(rounds: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Return the figures of result.json from each model's processes, paired by their place.
 
     `rounds` is {"model": [process, ...], "reference": [...] or []}; a process has "samples" (int64 ns
-    [n]) and what host_process.py reports. Headlines are medians over the processes, `min` the least.
+    [n]) and what host_process.py reports. Headlines are medians over the processes, but for `min`, the least, and
+    `p99` and `n`, which are of all invocations together.
     """
     import numpy as np
 

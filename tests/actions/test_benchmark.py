@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tiny_tflite import linear
+from tiny_tflite import linear, rectified
 
 from quantbuild.actions import benchmark
 from quantbuild.errors import StepError
-from quantbuild.runners import host
+from quantbuild.runners import host, host_process
 from quantbuild.step import Job
 
 SHORT = {"processes": 2, "runs": 20, "seconds": 0.01, "warmup_seconds": 0.01}
@@ -134,3 +134,26 @@ def test_memory_is_the_models_not_the_runtimes(tmp_path: Path) -> None:
     memory = json.loads((tmp_path / "result.json").read_text())["peak_memory_bytes"]
     # 16 MiB of weights, mapped and perhaps packed once more; the imports alone would be 40 MiB more.
     assert 14 * 2**20 < memory < 40 * 2**20
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="memory is read from Linux's /proc")  # noqa: PTH110
+def test_making_a_large_input_is_no_memory_of_the_models(tmp_path: Path) -> None:
+    job = job_for(tmp_path, SHORT, reference=False)
+    rectified(Path(job.inputs["model"]), [1, 1024, 1024, 3])
+    benchmark.run(job)
+    memory = json.loads((tmp_path / "result.json").read_text())["peak_memory_bytes"]
+    both = 2 * 4 * 3 * 2**20  # input and output, float32
+    assert both <= memory < 1.5 * both
+
+
+def test_an_input_is_a_ramp_over_its_range(tmp_path: Path) -> None:
+    for path, expected in (
+        (rectified(tmp_path / "a.tflite", [1, 20, 30]), (np.arange(600) % 251 / 250).astype(np.float32)),
+        (linear(tmp_path / "b.tflite", int8_io=True), np.arange(-125, -121).astype(np.int8)),
+        (rectified(tmp_path / "c.tflite", [1, 3]), (np.arange(3) / 250).astype(np.float32)),
+    ):
+        interpreter = host_process.Interpreter(model_path=str(path))
+        interpreter.allocate_tensors()
+        host_process._fill(interpreter)
+        filled = interpreter.get_tensor(interpreter.get_input_details()[0]["index"])
+        assert np.array_equal(filled.reshape(-1), expected)

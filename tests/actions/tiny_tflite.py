@@ -23,11 +23,7 @@ def linear(path: Path, weights: np.ndarray = IDENTITY, *, int8_io: bool = False)
     With `int8_io` its input is int8 of scale 1/16 and zero point -3, its output int8 of scale 0.5 and
     zero point 5.
     """
-    model = schema.ModelT()
-    model.version = 3
-    main = schema.SubGraphT()
-    model.subgraphs, model.buffers = [main], [schema.BufferT()]
-    main.tensors, main.operators, model.operatorCodes = [], [], []
+    model = _empty()
     classes, features = weights.shape
     image = source = _tensor(model, "image", [1, features])
     matrix = _tensor(model, "weights", [classes, features], weights)
@@ -40,6 +36,28 @@ def linear(path: Path, weights: np.ndarray = IDENTITY, *, int8_io: bool = False)
     _operator(model, OP.FULLY_CONNECTED, [source, matrix, -1], [scores], (8, options))
     if int8_io:
         _operator(model, OP.QUANTIZE, [scores], [result])
+    return _written(model, path, image, result)
+
+
+def rectified(path: Path, shape: list[int]) -> Path:
+    """A model image `shape` → scores, each number or 0 where that is more: without weights, with one signature."""
+    model = _empty()
+    image, scores = _tensor(model, "image", shape), _tensor(model, "scores", shape)
+    _operator(model, OP.RELU, [image], [scores])
+    return _written(model, path, image, scores)
+
+
+def _empty() -> Any:
+    model = schema.ModelT()
+    model.version = 3
+    main = schema.SubGraphT()
+    model.subgraphs, model.buffers = [main], [schema.BufferT()]
+    main.tensors, main.operators, model.operatorCodes = [], [], []
+    return model
+
+
+def _written(model: Any, path: Path, image: int, result: int) -> Path:
+    main = model.subgraphs[0]
     main.inputs, main.outputs = [image], [result]
     signature = schema.SignatureDefT()
     signature.signatureKey, signature.subgraphIndex = "serving_default", 0

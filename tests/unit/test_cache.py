@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from quantbuild.cache import action_result
 from quantbuild.cache.local import LocalCache
-from quantbuild.cache.store import Cache, Entry
+from quantbuild.cache.store import Cache, Entry, local_folder, open_cache
 from quantbuild.digests import Digest
+from quantbuild.errors import UsageError
 
 KEY = "a" * 64
 
@@ -220,3 +221,38 @@ def test_a_lock_that_was_swept_while_one_waited_for_it_is_held_by_one_all_the_sa
             order.append("held")
         thread.join(timeout=30)
     assert order == ["held", "waited"]
+
+
+def test_a_token_is_sent_without_its_line_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = "http://127.0.0.1:1"
+    monkeypatch.setenv("QUANTBUILD_CACHE_TOKEN", "secret\n")
+    told: list[str] = []
+    cache = open_cache(tmp_path, "cache", address, upload=False, warn=told.append)
+    assert cache.remote is not None
+    assert cache.remote.get_action(KEY) is None
+    assert told == ["cache: the server cannot be used (NewConnectionError); this build goes on without it"]
+
+
+@pytest.mark.parametrize("token", ["sec\nret", "sécret", "sec\x7fret"])
+def test_a_token_that_cannot_be_sent_is_refused_and_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    monkeypatch.setenv("QUANTBUILD_CACHE_TOKEN", token)
+    with pytest.raises(UsageError, match=r"^QUANTBUILD_CACHE_TOKEN: holds a character that no header can") as refused:
+        open_cache(tmp_path, "cache", "http://127.0.0.1:1", upload=False, warn=print)
+    assert token not in str(refused.value)
+
+
+def test_a_home_that_is_not_there_is_told_with_a_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r'^the cache "~nobody-of-that-name/c": no home folder is known; name a fol'):
+        local_folder(tmp_path, "~nobody-of-that-name/c")
+
+    def no_home() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # which is none
+    with pytest.raises(UsageError, match=r"^the cache: no home folder is known; name a folder in QUANTBUILD_CACHE_DIR"):
+        local_folder(tmp_path, None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert local_folder(tmp_path, None) == tmp_path / "quantbuild"
