@@ -163,8 +163,11 @@ class Build:
         return outcome
 
     def _is_excused(self, step: Step) -> bool:
-        """Whether it is no failure that the device of `step` cannot be reached: the manifest does not require it."""
-        return step.runner is not None and not self.workspace.devices[step.id.rpartition("@")[2]].required
+        """Whether it is no failure that the device of `step` cannot be reached: it is measured there, and need not be.
+
+        A variant that is chosen on a device cannot be made without it, required or not.
+        """
+        return step.action == "benchmark" and not self.workspace.devices[step.id.rpartition("@")[2]].required
 
     def forget(self, step_id: str) -> None:
         """Make a step that stands be done again, and not be restored from a cache."""

@@ -202,10 +202,6 @@ def test_a_damaged_state_file_decides_nothing(built: Workspace, path: str) -> No
     assert built.last_run()["executed"] == 0
 
 
-def test_an_unknown_task_is_doits_error(light: Workspace) -> None:
-    assert "nothing" in light.doit("nothing", code=3)
-
-
 def test_an_unwritable_build_folder_is_one_line(light: Workspace) -> None:
     (light.root / "build").write_text("a file where the folder should be")
     output = light.doit(code=2)
