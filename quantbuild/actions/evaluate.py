@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,8 @@ def run(job: Job) -> dict[str, Any]:
     Parameters: ``dataset``, ``metric``, and optionally ``hold_back`` ({"fraction", "seed"}: only the
     part held back, the selection samples), ``metric_without_labels`` and ``signature``. Writes
     ``evaluation`` (JSON: counts and figures) and ``samples`` (npz, see `_arrays`); with the parameter
-    ``fingerprint``, of float32 alone, ``inputs``, too: what the lint compares with the calibration set's. Raises
-    StepError.
+    ``fingerprint``, of float32 alone, ``inputs``, too: what the lint compares with the calibration set's. With
+    ``logits`` a classifier's logits are one more output whose SQNR is measured (see `tflite.logits`). Raises StepError.
     """
     from quantbuild.metrics import find
     from quantbuild.tflite.feeding import SampleError
@@ -54,9 +54,11 @@ def run(job: Job) -> dict[str, Any]:
             f"dataset {job.parameters['dataset']['name']}: metric {metric.name} needs labels; "
             'set label in the dataset, or metric = "agreement" or "sqnr" in the model'
         )
-    binding = Binding(open_interpreter(job.inputs["model"]), job.parameters.get("signature"))
+    model, logits = _model(job)
+    binding = Binding(open_interpreter(model), job.parameters.get("signature"))
     limits = _limits(job)
-    tally = _Tally(metric=metric, outputs={port.name: OutputTally(limits.get(port.name)) for port in binding.outputs})
+    names = [port.name for port in binding.outputs if port.name not in logits]
+    tally = _Tally(metric=metric, outputs={name: OutputTally(limits.get(name)) for name in names})
     kept: dict[str, Rows] = {}
     try:
         if "baseline" in job.inputs:
@@ -70,7 +72,10 @@ def run(job: Job) -> dict[str, Any]:
 
 @dataclass(kw_only=True)
 class _Tally:
-    """What one pass over the samples adds up to; lists hold one entry per sample."""
+    """What one pass over the samples adds up to; lists hold one entry per sample.
+
+    What the model gives beyond `outputs`, its logits, counts for signal and noise alone.
+    """
 
     metric: Metric
     outputs: dict[str, OutputTally]
@@ -82,10 +87,11 @@ class _Tally:
     signal: dict[str, float] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
 
-    def score(self, outputs: Outputs, samples: Samples, index: int) -> None:
+    def score(self, values: Outputs, samples: Samples, index: int) -> None:
         """Add one sample's score, prediction and tie."""
         from quantbuild.tflite.feeding import SampleError
 
+        outputs = self.own(values)
         if self.metric.score is not None:
             label = None if samples.labels is None else samples.labels[index]
             try:
@@ -101,12 +107,19 @@ class _Tally:
         """Add how far one sample's outputs are from float32's."""
         from quantbuild.metrics import agreement, powers
 
-        self.agreements.append(agreement(reference, outputs))
+        self.agreements.append(agreement(self.own(reference), self.own(outputs)))
+        for name, tally in self.outputs.items():
+            tally.add(outputs[name], reference[name])
         for name, expected in reference.items():
-            self.outputs[name].add(outputs[name], expected)
             signal, noise = powers(expected, outputs[name])
             self.signal[name] = self.signal.get(name, 0.0) + signal
             self.noise[name] = self.noise.get(name, 0.0) + noise
+
+    def own(self, values: Mapping[str, NDArray[Any]]) -> Outputs:
+        """Return the model's own outputs, without logits that were added to be measured."""
+        from quantbuild.metrics import Outputs
+
+        return Outputs({name: values[name] for name in self.outputs})
 
 
 def _chosen(parameters: dict[str, Any], root: Path) -> tuple[Samples, list[int]]:
@@ -115,6 +128,18 @@ def _chosen(parameters: dict[str, Any], root: Path) -> tuple[Samples, list[int]]
     if how is not None:
         _, indices = hold_back(indices, samples.labels, how["fraction"], how["seed"])
     return samples, indices
+
+
+def _model(job: Job) -> tuple[str | bytes, frozenset[str]]:
+    """Return the model to run, and which of its outputs are logits that were added."""
+    from quantbuild.tflite import graph, logits
+
+    path = job.inputs["model"]
+    if not job.parameters.get("logits"):
+        return path, frozenset()
+    model = graph.read(Path(path).read_bytes())
+    added = logits.expose(model)
+    return (graph.write(model), frozenset(added)) if added else (path, frozenset())
 
 
 def _limits(job: Job) -> dict[str, Any]:
@@ -136,8 +161,9 @@ def _keep(job: Job, binding: Binding, samples: Samples, indices: list[int], tall
         tally.score(outputs, samples, index)
         tally.agreements.append(1.0)
         for name, values in outputs.items():
-            tally.outputs[name].add(values)
             rows[name].append(values)
+        for name, output in tally.outputs.items():
+            output.add(outputs[name])
     if fingerprint is not None:
         from quantbuild.lint import facts
 

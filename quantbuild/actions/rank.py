@@ -46,8 +46,8 @@ def run(job: Job) -> dict[str, Any]:
 
     Inputs: the float ``model`` and its ``statistics``. Parameters: ``options`` (``ranges``: how the ranges follow from
     the statistics), ``dataset`` and ``hold_back`` (the selection samples). ``noise`` is the power of the outputs'
-    error over the power of the outputs, of the worst output; ``nodes`` are patterns for `keep_float`; ``cost_bytes``
-    what keeping them in float adds to the file. Raises StepError.
+    error over the power of the outputs, of the worst output, a classifier's logits being one; ``nodes`` are patterns
+    for `keep_float`; ``cost_bytes`` what keeping them in float adds to the file. Raises StepError.
     """
     from quantbuild.tflite import graph, listing, ranges, statistics_file
     from quantbuild.tflite.feeding import SampleError
@@ -115,15 +115,18 @@ def _noises(data: bytes, units: Sequence[Unit], chosen: Ranges, samples: Sequenc
 
 
 def _outputs(model: bytes, samples: Sequence[tuple[int, Sample]]) -> list[Any]:
-    """Return the values of each output on all samples, [samples, elements] float64.
+    """Return the values of each output, and of its logits, on all samples, [samples, elements] float64.
 
     By place: without a signature, outputs are named after their tensors, and a rounded one is another tensor.
     """
     import numpy as np
 
+    from quantbuild.tflite import graph, logits
     from quantbuild.tflite.runtime import Binding, open_interpreter
 
-    binding = Binding(open_interpreter(model), None)
+    measured = graph.read(model)
+    logits.expose(measured)
+    binding = Binding(open_interpreter(graph.write(measured)), None)
     rows = [
         [np.asarray(values, np.float64).reshape(-1) for values in binding.run(sample, index).values()]
         for index, sample in samples

@@ -181,7 +181,7 @@ class Trials:
         return evaluate_step(
             f"select:{self._model}/{name}{kind.removeprefix('selection')}",
             inputs=inputs,
-            parameters=selection,
+            parameters={**selection, "logits": True},
             files=self._files("selection") | self._files("metric"),
             outputs={role: f"{self._folder(name)}/{kind}.{end}" for role, end in SELECTED.items()},
         )

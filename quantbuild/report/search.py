@@ -99,7 +99,8 @@ def _summary(metric: str, search: Json) -> str:
     samples = next((trial["n"] for trial in search["trials"] if trial.get("n")), None)
     judged = f"{tried} judged on {units.counted(samples, 'selection sample')}" if samples else f"{tried} tried"
     if "limit" not in search:
-        return f"{judged}; the highest output SQNR was taken. No evaluation sample was looked at."
+        how = "what has the highest SQNR, of the worst output and with a classifier's logits as one, was taken"
+        return f"{judged}; {how}. No evaluation sample was looked at."
     limit = units.metric_difference(metric, search["limit"])
     found = {"pass": "met", "fail": "not met", "undecided": "not decided", "not_measured": "met on these alone"}
     islands = units.counted(len(search.get("islands") or ()), "activation")

@@ -91,7 +91,7 @@ DEFAULT_CANDIDATES: tuple[Choice, ...] = ("minmax", "sample_mean", Quantile(quan
 
 
 class Auto(_Method, frozen=True, tag="auto"):
-    """Every candidate is tried, and the one with the highest output SQNR on the selection samples is taken."""
+    """Every candidate is tried, and the one with the highest SQNR on the selection samples is taken."""
 
     candidates: Annotated[tuple[Choice, ...], Meta(min_length=1, description="The methods to try.")] = (
         DEFAULT_CANDIDATES
