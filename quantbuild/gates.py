@@ -9,10 +9,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from quantbuild.artifact_gates import row as _row
+from quantbuild.decimals import difference
 from quantbuild.statistics import (
     Interval,
     Verdict,
-    difference,
     is_binary,
     paired_mean,
     proportion,

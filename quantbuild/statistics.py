@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from decimal import Decimal
 from statistics import NormalDist
 from typing import Any, Literal
 
@@ -32,16 +31,6 @@ def verdict(loss_low: float | None, loss_high: float | None, limit: float) -> Ve
     if loss_high <= limit:
         return "pass"
     return "fail" if loss_low > limit else "undecided"
-
-
-def difference(one: float, other: float) -> float:
-    """Return `one` less `other`, of the decimals that they are written as: 0.83 − 0.82 is 0.01.
-
-    In binary it is 0.010000000000000009, and a loss of one sample in a hundred would miss a limit of one point.
-    """
-    if not (math.isfinite(one) and math.isfinite(other)):
-        return one - other
-    return float(Decimal(repr(float(one))) - Decimal(repr(float(other))))
 
 
 def samples_to_decide(loss: float, interval: Interval, limit: float, n: int) -> int | None:

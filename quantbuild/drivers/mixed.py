@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from quantbuild.decimals import difference
 from quantbuild.drivers import auto
 from quantbuild.drivers.driven import Driven, Make, made
 from quantbuild.drivers.search import Budget, Judged, Units, pareto, pruned, ranks, shortest_prefix
@@ -22,7 +23,6 @@ from quantbuild.drivers.trials import JUDGE_TOOLS, Trials
 from quantbuild.errors import MachineError, StepError
 from quantbuild.outcome import Outcome
 from quantbuild.schemes import int8
-from quantbuild.statistics import difference
 from quantbuild.step import Step
 
 ACTIONS = (*auto.ACTIONS, "judge", "rank")
