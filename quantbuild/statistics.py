@@ -15,6 +15,8 @@ Interval = tuple[float, float]
 
 RESAMPLES = 10_000
 """Resamples of the bootstrap: at 95 % two hundred and fifty lie beyond either end."""
+MOST_TIMES = 100
+"""How many times as many samples are worth proposing: where it takes more, the loss is as good as the limit itself."""
 P99_FROM = 1000
 """Fewest samples for a 99th percentile: ten lie beyond it."""
 # Below this many samples that differ, a bootstrap sees too few of them to know how often they come.
@@ -38,7 +40,7 @@ def samples_to_decide(loss: float, interval: Interval, limit: float, n: int) -> 
 
     From `n` samples, supposing that more of them give the same loss: the width then goes with 1/√n, as the standard
     error does. Two significant digits, rounded up: it is an estimate. None where the loss is on neither side of the
-    limit, or the interval does not hold the limit.
+    limit, or so near it that it would take `MOST_TIMES` as many; and where the interval does not hold the limit.
     """
     low, high = interval
     half = high - loss if loss < limit else loss - low
@@ -46,7 +48,7 @@ def samples_to_decide(loss: float, interval: Interval, limit: float, n: int) -> 
     if verdict(low, high, limit) != "undecided" or distance == 0 or half <= 0:
         return None
     needed = n * (half / distance) ** 2
-    if not math.isfinite(needed):
+    if not needed <= MOST_TIMES * n:
         return None
     unit = int(10 ** max(math.floor(math.log10(needed)) - 1, 0))
     return max(math.ceil(needed / unit) * unit, n + 1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from quantbuild.lint import output_rules, pair_rules, set_rules
+from quantbuild.lint import guessing, output_rules, pair_rules, set_rules
 from quantbuild.lint.facts import SetFile
 from quantbuild.lint.findings import Finding, errors, kept
+
+REFERENCE = "float32"
 
 
 class Judgement(NamedTuple):
@@ -40,6 +42,7 @@ def judge(
     if calibration is not None and evaluation is not None:
         pair = kept(pair_rules.findings(calibration.facts, evaluation.facts), silent)
     judged_on = [] if evaluation is None else kept(set_rules.findings(evaluation.facts), silent)
+    of_model = kept(guessing.findings(model, evaluations.get(REFERENCE, {})), silent)
     of_outputs = {
         variant: kept(output_rules.findings(f"{model}/{variant}", found), silent)
         for variant, found in evaluations.items()
@@ -49,5 +52,5 @@ def judge(
         variant: errors([*(pair if variant in shaped else ()), *judged_on, *of_outputs[variant]])
         for variant in of_outputs
     }
-    every = [*pair, *judged_on, *(finding for found in of_outputs.values() for finding in found)]
+    every = [*pair, *judged_on, *of_model, *(finding for found in of_outputs.values() for finding in found)]
     return Judgement([] if calibration is None else list(calibration.findings), kept(every, ()), against)

@@ -9,7 +9,7 @@ from typing import Any
 
 from quantbuild import units
 from quantbuild.dist import shipped_file
-from quantbuild.report import artifact_wording, cells, details, doubts, plot, slices, wording
+from quantbuild.report import artifact_wording, cells, details, plot, slices, wording
 from quantbuild.report.cells import Cell
 from quantbuild.report.data import DataView, data
 from quantbuild.report.details import Detail, Place, Step
@@ -18,6 +18,8 @@ from quantbuild.report.wording import Mark
 
 Json = Mapping[str, Any]
 FLOAT32 = "float32"
+DOUBT = "guessing"
+"""The rule of the lint that is about the model and no sample: it is told at the top of the page."""
 ROUNDING_ACTIVATIONS = ("int8", "int16x8")
 
 
@@ -140,7 +142,12 @@ def page(report: Json) -> Page:
         failures_remedy=_failures_remedy(report["models"]),
         doubts=tuple(undecided_reasons),
         doubts_remedy="More evaluation samples narrow the interval." if few_samples else "",
-        warnings=tuple(found for found in map(doubts.guessing, report["models"]) if found is not None),
+        warnings=tuple(
+            found["message"]
+            for model in report["models"]
+            for found in model.get("lint") or ()
+            if found["rule"] == DOUBT
+        ),
         models=tuple(_model(model) for model in report["models"]),
         steps=details.steps(report["steps"]),
         steps_summary=details.steps_summary(report["steps"]),

@@ -159,6 +159,18 @@ def test_dead_and_saturated_outputs_are_told(figures: dict[str, Any], expected: 
     assert summary(output_rules.findings("m/v", output(**figures))) == expected
 
 
+@pytest.mark.parametrize(("value", "n", "doubted"), [(0.12, 600, True), (0.13, 600, False), (0.75, 4, False)])
+def test_a_float32_that_guesses_is_a_warning_and_counts_against_nobody(value: float, n: int, doubted: bool) -> None:
+    """Of 600 guesses among ten classes 72 or more are right in 6 of 100 tries, 78 or more in 1 of 100."""
+    float32 = {**output(elements=10), "metric": "top1", "value": value, "n": n}
+    evaluations = {"float32": float32, "int8": {**float32, "value": 0.1}}
+    known: dict[str, Any] = {"calibration": None, "evaluation": None, "evaluations": evaluations, "calibrated": []}
+    found = judge("m", **known, ignored=[])
+    assert summary(found.findings) == ([("guessing", "warning")] if doubted else [])
+    assert not any(found.against.values())
+    assert judge("m", **known, ignored=["guessing"]).findings == []
+
+
 # ---- what counts against which variant
 
 

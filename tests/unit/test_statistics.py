@@ -202,6 +202,7 @@ def test_the_relative_range_is_over_the_median() -> None:
         (0.004, (-0.004, 0.012), 0.008, 500, 2000),  # half the width is left: four times the samples
         (0.02, (0.005, 0.035), 0.01, 100, 230),  # surely beyond, once the lower end is: 225, rounded up
         (0.01, (0.0, 0.02), 0.01, 100, None),  # on neither side: no number of samples is known to decide it
+        (0.0099, (0.0, 0.02), 0.01, 100, None),  # 10,000 times as many: as good as on neither side
         (0.004, (0.0, 0.008), 0.01, 100, None),  # decided
         (0.0, (-0.02, 0.02), 0.0199999, 100, 110),  # always more than there are
     ],
