@@ -261,9 +261,11 @@ class Shell:
             try:
                 sys.__stdout__.write(text + "\n")
                 sys.__stdout__.flush()
-            except BrokenPipeError:
-                # The reader (head, less) has had enough. The build goes on: what it is for are files and the exit code.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+            except OSError:
+                # The reader (head, less) has had enough, the log's disk is full, the terminal is gone. The build goes
+                # on: what it is for are files and the exit code.
+                with Path(os.devnull).open("wb") as nowhere:
+                    os.dup2(nowhere.fileno(), sys.__stdout__.fileno())
 
     def _end(self) -> None:
         """End the workers and the display at once; what their end makes of the steps in flight is told to nobody."""
