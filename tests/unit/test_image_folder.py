@@ -308,3 +308,10 @@ def test_a_picture_beside_class_subfolders_is_refused(classes: Path) -> None:
 def test_preprocessing_that_makes_no_sense_is_refused_in_the_manifest(preprocess: Any, message: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=message):
         msgspec.convert({"path": "photos", "preprocess": preprocess}, image_folder.Options)
+
+
+def test_a_folder_that_a_link_leads_to_is_read_as_it_is_digested(classes: Path) -> None:
+    (classes / "photos" / "cat").rename(classes / "elsewhere")
+    (classes / "photos" / "cat").mkdir()
+    (classes / "photos" / "cat" / "more").symlink_to(classes / "elsewhere")
+    assert opened(classes).labels.tolist() == [0, 0, 1, 1, 2, 2]
