@@ -315,3 +315,10 @@ def test_a_folder_that_a_link_leads_to_is_read_as_it_is_digested(classes: Path) 
     (classes / "photos" / "cat").mkdir()
     (classes / "photos" / "cat" / "more").symlink_to(classes / "elsewhere")
     assert opened(classes).labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_colours_that_pillow_cannot_convert_are_refused_with_the_file(root: Path) -> None:
+    with pytest.raises(
+        StepError, match=r"photos/a\.tif: has colours of kind LAB, which Pillow makes no L of; save it as"
+    ):
+        only(root, "a.tif", Image.new("LAB", (4, 4)), {"channels": 1})
