@@ -251,7 +251,7 @@ def _spellings(path: str) -> tuple[str, str]:
 
 
 def _parts(path: str) -> list[str]:
-    return path.rstrip("/").split("/")
+    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def _matches(name: list[str], pattern: list[str]) -> bool:
@@ -263,4 +263,4 @@ def _matches(name: list[str], pattern: list[str]) -> bool:
     first, *rest = pattern
     if first == "**":
         return _matches(name, rest) or _matches(name[1:], pattern)
-    return fnmatch.fnmatchcase(name[0], first) and _matches(name[1:], rest)
+    return (name[0] == first or fnmatch.fnmatchcase(name[0], first)) and _matches(name[1:], rest)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from quantbuild import dist
+from quantbuild.digests import names_below
 from quantbuild.errors import UsageError
 
 MANIFEST_FOLDER = "manifests"
@@ -83,11 +84,10 @@ def _files(root: Path, path: str) -> Iterator[str]:
     yield path
     full = root / path
     if full.is_dir():
-        for folder, _, names in os.walk(full, followlinks=True):
-            for name in names:
-                file = Path(folder, name).relative_to(root).as_posix()
-                yield file
-                yield from _folders(file, below=path)
+        for name in names_below(str(full)):
+            if (full / name).exists():  # of a link that leads nowhere Ninja would wait for ever
+                yield f"{path}/{name}"
+                yield from _folders(f"{path}/{name}", below=path)
 
 
 def _folders(file: str, *, below: str) -> Iterator[str]:

@@ -108,14 +108,16 @@ class Digests:
     def files_below(self, folder: str) -> list[str]:
         """Return the paths of all files below `folder`, sorted; empty where it is no folder."""
         full = os.path.join(self._root, folder)  # noqa: PTH118
-        return [f"{folder}/{name}" for name in _walk(full)] if os.path.isdir(full) else []  # noqa: PTH112
+        return [f"{folder}/{name}" for name in names_below(full)] if os.path.isdir(full) else []  # noqa: PTH112
 
     def stamps(self, path: str) -> tuple[tuple[str, Stamp], ...]:
         """Return the stamp of every file at or below `path`, to see whether a step's input was edited while it ran."""
         full = Path(self._root, path)
         if full.is_dir():
             # A dangling link is no content, as in `digest`.
-            return tuple((name, _stamp((full / name).stat())) for name in _walk(str(full)) if (full / name).exists())
+            return tuple(
+                (name, _stamp((full / name).stat())) for name in names_below(str(full)) if (full / name).exists()
+            )
         try:
             return (("", _stamp(full.stat())),)
         except (FileNotFoundError, NotADirectoryError):
@@ -171,7 +173,7 @@ class Digests:
             return known
         lines: list[str] = []
         total = 0
-        for name in _walk(os.path.join(self._root, path)):  # noqa: PTH118
+        for name in names_below(os.path.join(self._root, path)):  # noqa: PTH118
             _check_name(f"{path}/{name}")
             digest = self.digest(f"{path}/{name}")
             if digest is None:  # deleted between the listing and the look: the next walk settles it
@@ -184,15 +186,19 @@ class Digests:
         return result
 
 
-def _walk(folder: str, prefix: str = "") -> Iterator[str]:
-    """Yield the names of all files below `folder`, relative to it, in sorted order, but for Python's compiled ones."""
+def names_below(folder: str, prefix: str = "") -> Iterator[str]:
+    """Yield the names of all files below `folder`, relative to it, in sorted order, but for Python's compiled ones.
+
+    Links are followed; one that leads nowhere is yielded. Whoever reads a folder that is an input must see what its
+    digest covers, and so lists it by this.
+    """
     with os.scandir(folder) as entries:
         ordered = sorted(entries, key=lambda entry: entry.name)
     for entry in ordered:
         if entry.is_dir():
             if entry.name == "__pycache__":  # running the user's code may write there: no edit of an input
                 continue
-            yield from _walk(entry.path, f"{prefix}{entry.name}/")
+            yield from names_below(entry.path, f"{prefix}{entry.name}/")
         else:
             yield prefix + entry.name
 

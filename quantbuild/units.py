@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 NOT_MEASURED = "not measured"
 MINUS = "\N{MINUS SIGN}"
@@ -131,4 +132,4 @@ def parse_size(text: str) -> int | None:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
     if match is None or match[2].upper() not in _SIZE_UNITS:
         return None
-    return int(float(match[1]) * _SIZE_UNITS[match[2].upper()])
+    return int(Fraction(match[1]) * _SIZE_UNITS[match[2].upper()])  # a float has no room for very large ones

@@ -89,7 +89,7 @@ def _decoded(path: Path, place: str) -> tuple[NDArray[Any], int]:
         with path.open("rb") as stream:
             sound, rate = soundfile.read(stream, dtype="float32", always_2d=True)
     except (OSError, soundfile.SoundFileError) as error:
-        reason = getattr(error, "error_string", None) or "it is gone"
+        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
         raise StepError(f"{place}: cannot be read as sound ({reason}); repair or remove it") from error
     if not len(sound):
         raise StepError(f"{place}: holds no sound; repair or remove it")

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+from quantbuild.digests import names_below
 from quantbuild.errors import StepError
 
 if TYPE_CHECKING:
@@ -86,8 +87,8 @@ def _by_subfolder(path: str, folder: Path, suffixes: Collection[str], what: str)
         return Listing(files=[f"{path}/{name}" for name in loose], label_texts=None, slices=None)
     files, numbers = [], []
     for number, name in enumerate(classes):
-        below = (entry.relative_to(folder) for entry in (folder / name).rglob("*") if entry.is_file())
-        found = sorted(each.as_posix() for each in below if not any(part.startswith(".") for part in each.parts))
+        below = (f"{name}/{each}" for each in names_below(str(folder / name)) if (folder / name / each).is_file())
+        found = sorted(each for each in below if not any(part.startswith(".") for part in each.split("/")))
         _check_suffixes(path, found, suffixes, what)
         files += [f"{path}/{each}" for each in found]
         numbers += [str(number)] * len(found)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import zipfile
+import zlib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -85,7 +88,8 @@ class NpzSamples:
         import numpy as np
 
         if name not in self._arrays:
-            with np.load(self._archive, allow_pickle=False) as archive:
+            place = f"{self._options.path}: array {name!r}"
+            with _readable(place), np.load(self._archive, allow_pickle=False) as archive:
                 self._arrays[name] = archive[name]
         return self._arrays[name]
 
@@ -117,17 +121,25 @@ def open_samples(options: Options, root: Path) -> NpzSamples:
     return NpzSamples(options, root)
 
 
+@contextlib.contextmanager
+def _readable(place: str) -> Iterator[None]:
+    """Raise StepError for what a file that is damaged, encrypted or no archive makes of reading it."""
+    try:
+        yield
+    except StepError:
+        raise
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        raise StepError(f"{place}: cannot be read as .npz ({error}); write it with numpy.savez") from error
+
+
 def _common_length(place: str, path: Path, names: list[str]) -> int:
     """Return the arrays' shared first dimension, read from their headers alone."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            available = [name.removesuffix(".npy") for name in archive.namelist()]
-            for name in names:
-                if name not in available:
-                    raise StepError(f"{place}: no array {name!r}; it holds {', '.join(sorted(available))}")
-            lengths = {name: _length(place, name, archive) for name in names}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise StepError(f"{place}: cannot be read as .npz ({error}); write it with numpy.savez") from error
+    with _readable(place), zipfile.ZipFile(path) as archive:
+        available = [name.removesuffix(".npy") for name in archive.namelist()]
+        for name in names:
+            if name not in available:
+                raise StepError(f"{place}: no array {name!r}; it holds {', '.join(sorted(available))}")
+        lengths = {name: _length(place, name, archive) for name in names}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
         raise StepError(f"{place}: arrays differ in length ({listed}); give every sample one entry in each")

@@ -45,7 +45,7 @@ def read(
     import numpy as np
     from PIL import Image
 
-    picture = _decoded(path, place).convert("RGB" if channels == 3 else "L")
+    picture = _converted(_decoded(path, place), "RGB" if channels == 3 else "L", place)
     if resize is not None:
         height, width = _by_shorter_side(picture.size, resize) if isinstance(resize, int) else resize
         picture = picture.resize((width, height), Image.Resampling[interpolation.upper()])
@@ -71,6 +71,15 @@ def _decoded(path: Path, place: str) -> Any:
             f"{place}: cannot be read as a picture ({_reason(error, path)}); repair or remove it"
         ) from error
     return _eight_bits(upright, form, place)
+
+
+def _converted(picture: Any, mode: str, place: str) -> Any:
+    try:
+        return picture.convert(mode)
+    except ValueError as error:  # CIELAB, and grey multiplied by its transparency
+        raise StepError(
+            f"{place}: has colours of kind {picture.mode}, which Pillow makes no {mode} of; save it as RGB"
+        ) from error
 
 
 def _reason(error: Exception, path: Path) -> str:

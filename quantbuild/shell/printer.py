@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,9 +32,11 @@ class Printer:
             try:
                 sys.__stdout__.write(text + "\n")
                 sys.__stdout__.flush()
-            except BrokenPipeError:
-                # The reader (head, less) has had enough. The build goes on: what it is for are files and the exit code.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+            except OSError:
+                # The reader (head, less) has had enough, the log's disk is full, the terminal is gone. The build goes
+                # on: what it is for are files and the exit code.
+                with Path(os.devnull).open("wb") as nowhere:
+                    os.dup2(nowhere.fileno(), sys.__stdout__.fileno())
 
     def take_display_away(self) -> None:
         """Show no display from here on; lines are printed still."""

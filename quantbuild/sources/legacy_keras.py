@@ -92,8 +92,11 @@ def _refuse_code(path: str) -> None:
     """
     import h5py
 
-    with h5py.File(path) as file:
-        config = file.attrs.get("model_config")
+    try:
+        with h5py.File(path) as file:
+            config = file.attrs.get("model_config")
+    except OSError as error:  # h5py's word for whatever is wrong with the bytes
+        raise StepError(f"it cannot be read as HDF5 ({error}); save the model again as .keras") from error
     if config is None:
         raise StepError('the .h5 file holds weights alone; save the whole model: model.save("model.keras")')
     try:

@@ -67,6 +67,12 @@ def test_an_h5_of_weights_alone_is_named_as_that(tmp_path: Path) -> None:
         converted(tmp_path / "out", {"model": tmp_path / "only.weights.h5"}, source="keras")
 
 
+def test_a_damaged_h5_is_named(tmp_path: Path) -> None:
+    (tmp_path / "m.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + b"\0" * 200)
+    with pytest.raises(StepError, match=r"m\.h5: it cannot be read as HDF5 \(.*\); save the model again as \.keras"):
+        converted(tmp_path, {"model": tmp_path / "m.h5"}, source="keras")
+
+
 def test_code_in_an_h5_is_never_run(tmp_path: Path) -> None:
     import tf_keras
 

@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -362,3 +363,19 @@ def test_a_task_of_the_users_own_is_doits_business(light: Workspace) -> None:
     copy.unlink()
     light.doit("mine")
     assert copy.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only some systems have a file that is always full")
+def test_a_build_whose_log_finds_no_room_is_done_all_the_same(light: Workspace) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            light.command("doit", "quantize"),
+            cwd=light.root,
+            env=light.environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (light.root / "dist/quantbuild.lock.json").is_file()

@@ -101,3 +101,13 @@ def test_what_is_no_sound_by_its_name_is_refused(root: Path) -> None:
     (root / "clips" / "no" / "b.mp3").write_bytes(b"")
     with pytest.raises(StepError, match=r"clips/no/b\.mp3: is no sound file .\.wav or \.flac. by its name"):
         opened(root)
+
+
+def test_a_file_that_cannot_be_opened_is_told_with_the_systems_word(root: Path) -> None:
+    samples = opened(root)
+    (root / "clips" / "no" / "a.wav").unlink()
+    (root / "clips" / "no" / "a.wav").mkdir()
+    with pytest.raises(
+        StepError, match=r"^clips/no/a\.wav: cannot be read as sound \(Is a directory\); repair or remove it"
+    ):
+        samples[0]

@@ -57,3 +57,12 @@ def test_without_a_lock_it_says_what_to_run(tmp_path: Path, content: str | None)
         (tmp_path / "dist/quantbuild.lock.json").write_text(content)
     with pytest.raises(UsageError, match="run `doit quantize`"):
         depfile.of_lock(tmp_path, [], [])
+
+
+def test_a_folder_stands_for_what_its_digest_covers_alone(tmp_path: Path) -> None:
+    for name in ("my/metric.py", "my/__pycache__/metric.cpython-311.pyc", "far/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "my" / "dangling").symlink_to("nowhere")  # Ninja would find it missing and never be done
+    (tmp_path / "my" / "linked").symlink_to("../far")
+    assert depfile.dependencies(tmp_path, ["my"], []) == ["my", "my/linked", "my/linked/1.png", "my/metric.py"]

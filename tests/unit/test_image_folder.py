@@ -308,3 +308,17 @@ def test_a_picture_beside_class_subfolders_is_refused(classes: Path) -> None:
 def test_preprocessing_that_makes_no_sense_is_refused_in_the_manifest(preprocess: Any, message: str) -> None:
     with pytest.raises(msgspec.ValidationError, match=message):
         msgspec.convert({"path": "photos", "preprocess": preprocess}, image_folder.Options)
+
+
+def test_a_folder_that_a_link_leads_to_is_read_as_it_is_digested(classes: Path) -> None:
+    (classes / "photos" / "cat").rename(classes / "elsewhere")
+    (classes / "photos" / "cat").mkdir()
+    (classes / "photos" / "cat" / "more").symlink_to(classes / "elsewhere")
+    assert opened(classes).labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_colours_that_pillow_cannot_convert_are_refused_with_the_file(root: Path) -> None:
+    with pytest.raises(
+        StepError, match=r"photos/a\.tif: has colours of kind LAB, which Pillow makes no L of; save it as"
+    ):
+        only(root, "a.tif", Image.new("LAB", (4, 4)), {"channels": 1})

@@ -279,3 +279,10 @@ def test_running_code_alters_none_of_its_inputs(root: Path, monkeypatch: pytest.
     (root / "left" / "__init__.py").write_text("VALUE = 1\n")
     opened(root, "import left\ndef clips():\n    yield np.full((1, 1), left.VALUE), None\n", ("left/**",))
     assert [path.name for path in (root / "left").iterdir()] == ["__init__.py"]
+
+
+@pytest.mark.parametrize("declared", ["./data/clips/**", "data//clips", "./data/clips/[0].npy", "data/clips/[0].npy"])
+def test_a_declared_path_may_be_spelled_as_shells_do(root: Path, declared: str) -> None:
+    (root / "data" / "clips" / "[0].npy").write_bytes((root / "data" / "clips" / "0.npy").read_bytes())
+    body = "def clips():\n    yield np.load('data/clips/[0].npy'), None\n"
+    assert len(opened(root, body, (declared,))) == 1

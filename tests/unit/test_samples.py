@@ -133,3 +133,16 @@ def test_an_npz_that_cannot_serve_is_refused(
 
 def test_the_files_a_dataset_reads_are_known_without_opening_it(tmp_path: Path) -> None:
     assert npz.files(npz.Options(path="absent.npz", input="x"), tmp_path) == ["absent.npz"]
+
+
+def test_an_array_that_is_damaged_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "d.npz"
+    np.savez_compressed(path, x=np.random.default_rng(0).random((100, 8)))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(content)
+    samples = npz.open_samples(npz.Options(path="d.npz", input="x"), tmp_path)
+    with pytest.raises(
+        StepError, match=r"^d\.npz: array 'x': cannot be read as \.npz \(.*\); write it with numpy\.savez"
+    ):
+        samples[0]

@@ -95,3 +95,8 @@ def test_rounding_to_significant_digits_stays_within_half_a_step(value: float, d
     text = units.significant(value, digits)
     assert "e" not in text
     assert float(text.replace(",", "")) == pytest.approx(value, rel=0.5000001 * 10.0 ** (1 - digits))
+
+
+def test_a_size_beyond_every_float_is_one_all_the_same() -> None:
+    assert units.parse_size("9" * 400 + "kB") == int("9" * 400) * 1000
+    assert units.parse_size("0.3TB") == 300_000_000_000
