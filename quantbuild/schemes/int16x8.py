@@ -36,16 +36,15 @@ def needs(options: Options) -> frozenset[str]:
 
 def quantize(job: Job, options: Options) -> dict[str, Any]:
     """Write ``job.outputs["model"]`` and return what was done, ops left in float included. Raises StepError."""
-    from quantbuild.tflite import describe, graph, kept, ranges, static_integer, statistics_file
+    from quantbuild.tflite import describe, floors, graph, kept, ranges, static_integer, statistics_file
 
-    data = Path(job.inputs["model"]).read_bytes()
-    model = describe.read(data)
-    chosen = ranges.choose(
-        model, statistics_file.read(Path(job.inputs["statistics"])), options.ranges, activations="int16"
-    )
+    model = describe.read(Path(job.inputs["model"]).read_bytes())
+    statistics = statistics_file.read(Path(job.inputs["statistics"]))
+    chosen = ranges.choose(model, statistics, options.ranges, activations="int16")
+    floors.shorten(model, ranges.seen(statistics))
     keeping = kept.choose(model, options.keep_float)
     done = static_integer.quantize(
-        data,
+        graph.write(model),
         chosen,
         static_integer.Precision(bits=16, float32=frozenset(node.index for node in keeping.float32), io=options.io),
     )

@@ -100,7 +100,7 @@ def quantize(job: Job, options: Options) -> dict[str, Any]:
 
 def _by_ranges(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
     """Quantize with the ranges of the calibrate step written into the float model."""
-    from quantbuild.tflite import describe, histograms_file, kept, ranges, statistics_file
+    from quantbuild.tflite import describe, floors, histograms_file, kept, ranges, statistics_file
 
     model = describe.read(Path(job.inputs["model"]).read_bytes())
     statistics = statistics_file.read(Path(job.inputs["statistics"]))
@@ -108,6 +108,7 @@ def _by_ranges(job: Job, options: Options) -> tuple[bytes, dict[str, Any]]:
     method = range_options.settled(options.ranges)
     chosen = ranges.choose(model, statistics, method, histograms)
     clipping = ranges.clipping(statistics, chosen)
+    floors.shorten(model, ranges.seen(statistics))
     keeping = kept.choose(model, options.keep_float, options.keep_int16)
     corrected = _correct(model, statistics, keeping, options) if options.bias_correction else None
     data, done = quantizer(keeping)(model, chosen, keeping, options)

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from quantbuild.errors import StepError
-from quantbuild.tflite import entropy_ranges, graph, histogram_ranges, range_options, same_scale, sample_ranges
+from quantbuild.tflite import entropy_ranges, floors, graph, histogram_ranges, range_options, same_scale, sample_ranges
 from quantbuild.tflite.histograms_file import BINS, Histogram, Histograms
 from quantbuild.tflite.range_options import Choice, Entropy, MeanSquaredError, Percentile
 from quantbuild.tflite.statistics_file import Statistics
@@ -36,16 +36,18 @@ def choose(
 ) -> Ranges:
     """Return the range of each float32 activation of the main subgraph, zero always inside (TFLite's specification).
 
-    What `never_clipped` names keeps its whole range, whatever the method, also from tensors tied to it by
-    scale; so does what a method would clip to nothing. Raises StepError where the statistics are not finite or
-    not of this model, and where the method needs histograms (see `range_options.needs_histograms`) that are
-    missing or of other statistics.
+    What `never_clipped` names keeps its whole range, whatever the method, also from tensors tied to it by scale; so
+    does what a method would clip to nothing. Fillers that mean "never" are no values, see `floors`. Raises StepError
+    where the statistics are not finite or not of this model, and where the method needs histograms (see
+    `range_options.needs_histograms`) that are missing or of other statistics.
     """
     check(model, statistics)
     method = range_options.normalize(choice)
-    whole = _whole(statistics)
+    whole = seen(statistics)
+    raised = floors.raised(model, whole)
+    whole |= raised
     kept = {tensor: whole[tensor] for tensor in never_clipped(model) & whole.keys()}
-    clipped = [tensor for tensor in whole if tensor not in kept]
+    clipped = [tensor for tensor in whole if tensor not in kept and tensor not in raised]
     if isinstance(method, Percentile | MeanSquaredError | Entropy):
         found = _by_histogram(method, _histograms(statistics, histograms, clipped), LEVELS[activations])
     else:
@@ -85,7 +87,7 @@ class Clipping:
 
 def clipping(statistics: Statistics, chosen: Ranges) -> Clipping:
     """Return how much `chosen` cuts off from the values that calibration saw."""
-    whole, rows = _whole(statistics), statistics.rows()
+    whole, rows = seen(statistics), statistics.rows()
     kept = {
         tensor: (min(high, whole[tensor][1]) - max(low, whole[tensor][0])) / (whole[tensor][1] - whole[tensor][0])
         for tensor, (low, high) in chosen.items()
@@ -106,7 +108,8 @@ def inject(model: graph.ModelT, ranges: Ranges) -> None:
         tensors[tensor].quantization = schema.QuantizationParametersT(min=[low], max=[high])
 
 
-def _whole(statistics: Statistics) -> Ranges:
+def seen(statistics: Statistics) -> Ranges:
+    """Return the range of all that calibration saw of each tensor, zero always inside."""
     low, high = statistics.minmax()
     return {tensor: _with_zero(low[row], high[row]) for tensor, row in statistics.rows().items()}
 
