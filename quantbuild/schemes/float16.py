@@ -23,10 +23,14 @@ def needs(options: Options) -> frozenset[str]:
 
 
 def quantize(job: Job, options: Options) -> dict[str, Any]:
-    """Write ``job.outputs["model"]``; return the count of weights halved, and those left in float32."""
+    """Write ``job.outputs["model"]``; return the count of weights halved, and those left in float32.
+
+    Raises StepError where a weight is beyond float16.
+    """
     from quantbuild.tflite import weights
 
     data = weights.quantize(Path(job.inputs["model"]).read_bytes(), _recipe())
+    weights.check_finite(data)
     done = weights.report(data)
     Path(job.outputs["model"]).write_bytes(data)
     return done

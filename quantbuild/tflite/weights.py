@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 from typing import Any
 
+import numpy as np
+
 from quantbuild.errors import StepError
 from quantbuild.tflite import describe, graph, versions
 
@@ -66,6 +68,18 @@ def report(data: bytes) -> dict[str, Any]:
         "left_float": left,
         "left_float_elements": vectors + sum(entry["elements"] for entry in left),
     }
+
+
+def check_finite(data: bytes) -> None:
+    """Raise StepError for a constant that float16 could not hold, and that is infinite now."""
+    model = describe.read(data)
+    for _, tensor in _constants(model):
+        value = graph.constant(model, tensor) if graph.type_name(tensor) == "FLOAT16" else None
+        if value is not None and not np.isfinite(value).all():
+            raise StepError(
+                f'"{graph.tensor_name(tensor)}": {int(np.count_nonzero(~np.isfinite(value)))} of its weights are '
+                f"beyond float16 ({np.finfo(np.float16).max:.0f}); scale them down in the model, or use weight_only"
+            )
 
 
 def _constants(model: graph.ModelT) -> list[tuple[str, graph.TensorT]]:

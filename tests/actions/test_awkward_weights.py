@@ -10,6 +10,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from direct_models import Direct, Net
 
+from quantbuild.errors import StepError
 from quantbuild.tflite import graph
 
 SCHEMES: list[tuple[str, dict[str, Any]]] = [
@@ -95,3 +96,10 @@ def test_16_bits_have_room_for_what_calibration_did_not_see(
     row = model.statistics.tensor_names.index("second")
     low, high = (bound[row] for bound in model.statistics.minmax())
     assert last.quantization.scale[0] * 32767 == pytest.approx(2 * max(-low, high), rel=0.01)
+
+
+def test_a_weight_beyond_float16_is_refused_by_name(tmp_path: Path) -> None:
+    model = pruned(tmp_path, factor=1e6, bias=0.1)
+    with pytest.raises(StepError, match=r'"constant/\d+.*": \d+ of its weights are beyond float16 \(65504\); scale'):
+        model.quantize("float16")
+    assert pruned(tmp_path, factor=1e3, bias=0.1).quantize("float16")
