@@ -100,6 +100,6 @@ def test_16_bits_have_room_for_what_calibration_did_not_see(
 
 def test_a_weight_beyond_float16_is_refused_by_name(tmp_path: Path) -> None:
     model = pruned(tmp_path, factor=1e6, bias=0.1)
-    with pytest.raises(StepError, match=r'"constant/\d+.*": \d+ of its values are beyond float16 \(65504\); scale'):
+    with pytest.raises(StepError, match=r'"constant/\d+.*": \d+ of its weights are beyond float16 \(65504\); scale'):
         model.quantize("float16")
     assert pruned(tmp_path, factor=1e3, bias=0.1).quantize("float16")

@@ -91,7 +91,9 @@ def test_a_layer_whose_weights_are_harmed_comes_out_worst(branches: Calibrated) 
 def test_what_the_ops_cause_one_by_one_adds_up_to_the_noise_of_the_outputs(branches: Calibrated, scheme: str) -> None:
     options = {"ranges": "minmax"} if scheme == "int8" else {}
     found = measured(branches, branches.quantize(scheme, **options)[0])
-    assert found["noise_sum"] == pytest.approx(found["noise"], rel=0.35)
+    # Beside 16-bit activations the rounded weights are all the noise: of two or three ops, and not unrelated.
+    most = 1.35 if scheme == "int8" else 2.5
+    assert found["noise"] / most < found["noise_sum"] < found["noise"] * most
     assert not found["unmatched_ops"]
     assert not found["unmatched_tensors"]
     assert {output["before"] for output in found["outputs"]} == {None, "SOFTMAX"}
