@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbuild.errors import StepError
+from quantbuild.tflite import arrays_file
 
 BINS = 2048
 """Per tensor; eight for each step of an int8 range that clips nothing."""
@@ -88,19 +87,10 @@ class Histograms:
 
 
 def write(path: Path, histograms: Histograms) -> None:
-    """Write deterministically: np.savez stores uncompressed members, all dated 1980-01-01."""
-    arrays = {field.name: getattr(histograms, field.name) for field in fields(Histograms)}
-    arrays["tensor_names"] = np.array(histograms.tensor_names, dtype=np.str_)
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+    """Write deterministically."""
+    arrays_file.write(path, histograms)
 
 
 def read(path: Path) -> Histograms:
     """Raise StepError when the file is damaged or of another kind."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {field.name: file[field.name] for field in fields(Histograms)}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise StepError(f"{path.name}: no histograms ({error}); delete it and run again") from error
-    arrays["tensor_names"] = tuple(str(name) for name in arrays["tensor_names"])
-    return Histograms(**arrays)
+    return arrays_file.read(path, Histograms, "histograms")

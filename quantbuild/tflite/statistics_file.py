@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from quantbuild.errors import StepError
+from quantbuild.tflite import arrays_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +59,10 @@ class Statistics:
 
 
 def write(path: Path, statistics: Statistics) -> None:
-    """Write deterministically: np.savez stores uncompressed members, all dated 1980-01-01."""
-    arrays = {each.name: getattr(statistics, each.name) for each in fields(Statistics)}
-    arrays["tensor_names"] = np.array(statistics.tensor_names, dtype=np.str_)
-    with path.open("wb") as file:
-        np.savez(file, **arrays)
+    """Write deterministically."""
+    arrays_file.write(path, statistics)
 
 
 def read(path: Path) -> Statistics:
     """Raise StepError when the file is damaged or of another kind."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {each.name: file[each.name] for each in fields(Statistics)}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise StepError(f"{path.name}: no calibration statistics ({error}); delete it and run again") from error
-    arrays["tensor_names"] = tuple(str(name) for name in arrays["tensor_names"])
-    return Statistics(**arrays)
+    return arrays_file.read(path, Statistics, "calibration statistics")

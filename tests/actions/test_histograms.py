@@ -168,16 +168,6 @@ def test_the_file_reads_back_as_written(tmp_path: Path) -> None:
     assert np.array_equal(one.counts, found.counts[row])
 
 
-def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "histograms.npz"
-    path.write_bytes(b"no zip")
-    with pytest.raises(StepError, match=r"histograms\.npz: no histograms .*delete it and run again"):
-        histograms_file.read(path)
-    np.savez(path, tensor_names=np.array(["a"]))
-    with pytest.raises(StepError, match=r"histograms\.npz: .*tensor_indices"):
-        histograms_file.read(path)
-
-
 def step(folder: Path, action_name: str, inputs: dict[str, str], outputs: dict[str, str], more: Any = None) -> Job:
     options = {"path": "data.npz", "input": {name: name for name in arrays()}}
     dataset = {"loader": "npz", "options": options, "samples": None, "seed": 0, "name": "d"}

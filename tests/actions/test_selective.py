@@ -22,26 +22,6 @@ from quantbuild.tflite import describe, graph, kept, listing, runtime, statistic
 CASTS = {"QUANTIZE", "DEQUANTIZE"}
 
 
-@pytest.fixture(scope="session")
-def branches(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    return Calibrated("branches", tmp_path_factory.mktemp("branches"))
-
-
-@pytest.fixture(scope="session")
-def loud(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    return Calibrated("loud", tmp_path_factory.mktemp("loud"))
-
-
-@pytest.fixture(scope="session")
-def awkward(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    return Calibrated("awkward", tmp_path_factory.mktemp("awkward"))
-
-
-@pytest.fixture(scope="session")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    return Calibrated("loop", tmp_path_factory.mktemp("loop"))
-
-
 def types(data: bytes) -> dict[str, set[str]]:
     """Name of each op's first output, up to any ``;`` → types of the activations it touches; casts left out."""
     model = graph.read(data)

@@ -21,21 +21,6 @@ from quantbuild.tflite import sensitivity as measuring
 OUTPUTS = {"sensitivity": "sensitivity.json", "sqnr_node_data": "sqnr.json", "noise_node_data": "noise.json"}
 
 
-@pytest.fixture(scope="session")
-def branches(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    return Calibrated("branches", tmp_path_factory.mktemp("branches"))
-
-
-@pytest.fixture(scope="session")
-def loud(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    return Calibrated("loud", tmp_path_factory.mktemp("loud"))
-
-
-@pytest.fixture(scope="session")
-def loop(tmp_path_factory: pytest.TempPathFactory) -> Calibrated:
-    return Calibrated("loop", tmp_path_factory.mktemp("loop"))
-
-
 def measured(model: Calibrated, data: bytes, **how: Any) -> dict[str, Any]:
     feed = feeding.feeder(graph.read(model.data))
     fed = ((number, feed(number, sample)) for number, sample in enumerate(samples(model.name, 9)))
