@@ -20,7 +20,14 @@ GIVEN = frozenset({"name", "options"})
 """Fields that are no keys of the table: its name, and the keys that belong to its plug-in."""
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
-RESERVED_NAMES = frozenset({"report", "datasets", "float32"})
+RESERVED_NAMES = frozenset(
+    {
+        "report", "datasets", "float32",
+        # Files beside what is named: of build/, of dist/ and of a model's folder.
+        "last_run.json", "quantbuild.d", "quantbuild.lock.json",
+        "calibration_samples.json", "float32.json", "float32.tflite", "statistics.npz",
+    }
+)  # fmt: skip
 
 METRICS = ("top1", "top5", "agreement", "sqnr", "mae", "mse")
 LABEL_METRICS = frozenset({"top1", "top5", "mae", "mse"})

@@ -6,6 +6,7 @@ loader's alone.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -65,7 +66,7 @@ def json_schema(plugins: Plugins | None = None) -> Schema:
 
 def _by_name(definition: str, description: str) -> Schema:
     any_case = "|".join(
-        "".join(f"[{c.upper()}{c}]" if c.isalpha() else c for c in name) for name in sorted(RESERVED_NAMES)
+        "".join(f"[{c.upper()}{c}]" if c.isalpha() else re.escape(c) for c in name) for name in sorted(RESERVED_NAMES)
     )
     return {
         "description": description,
