@@ -87,6 +87,18 @@ class Tile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shipment:
+    """One file that an app takes, with the variant that it is and how that was judged."""
+
+    path: str
+    variant: str
+    anchor: str
+    mark: Mark
+    figures: str
+    """Size and loss; empty where it could not be built."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """The whole page."""
 
@@ -94,6 +106,7 @@ class Page:
     headline: str
     mark: Mark
     tiles: tuple[Tile, ...]
+    shipments: tuple[Shipment, ...]
     failures: tuple[str, ...]
     failures_remedy: str
     """What may mend a loss that is too large; empty where no variant fails by one, or a search was made for it."""
@@ -138,6 +151,7 @@ def page(report: Json) -> Page:
         headline=_headline(failing + len(other), undecided, passing, len(kinds), few_samples=few_samples),
         mark=wording.FAIL if failing or other else wording.UNDECIDED if undecided else wording.PASS,
         tiles=tuple(tile for number, tile in enumerate(tiles) if tile.number != "0" or number in (1, 2)),
+        shipments=tuple(each for model in report["models"] for each in _shipments(model)),
         failures=tuple(other + failures),
         failures_remedy=_failures_remedy(report["models"]),
         doubts=tuple(undecided_reasons),
@@ -294,11 +308,44 @@ def _shipping(variant: Json, path: str, better: str) -> str:
     return f"{variant['name']} ships{doubt.get(kind, '')}: {path}{instead}."
 
 
+def _shipments(model: Json) -> list[Shipment]:
+    variants = {variant["name"]: variant for variant in model["variants"]}
+    return [
+        Shipment(
+            path=shipped_file(model["name"], purpose),
+            variant=f"{model['name']}/{name}",
+            anchor=_anchor(model, variants[name]),
+            mark=wording.variant_mark(variants[name]),
+            figures=_shipped_figures(model["metric"], variants[name]),
+        )
+        for purpose, name in model["ship"].items()
+    ]
+
+
+def _shipped_figures(metric: str, variant: Json) -> str:
+    """Return size and loss, as far as they are known."""
+    artifact, accuracy = variant["artifact"], variant["accuracy"]
+    if artifact is None:
+        return ""
+    size = units.size(artifact["size_bytes"])
+    if variant["scheme"] == FLOAT32 or accuracy is None or accuracy["loss"] is None:
+        return size
+    loss = f"loss {units.metric_difference(metric, accuracy['loss'])}"
+    if accuracy["loss_high"] is not None:
+        interval = units.metric_interval(metric, accuracy["loss_low"], accuracy["loss_high"])
+        loss += f" ({wording.confidence(accuracy)}: {interval})"
+    return f"{size}, {loss} on {units.counted(accuracy['n'], 'sample')}"
+
+
+def _anchor(model: Json, variant: Json) -> str:
+    return f"detail-{model['name']}-{variant['name']}"
+
+
 def _row(model: Json, variant: Json) -> Row:
     mark = wording.variant_mark(variant)
     return Row(
         name=variant["name"],
-        anchor=f"detail-{model['name']}-{variant['name']}",
+        anchor=_anchor(model, variant),
         scheme=variant["scheme"],
         meaning=wording.SCHEMES.get(variant["scheme"], ""),
         options=_own_options(model, variant),

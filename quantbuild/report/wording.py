@@ -57,6 +57,12 @@ _GATES = {
     **{name: (title, "") for name, title in artifact_wording.TITLES.items()},
 }
 
+_RATIOS = {
+    "max_size_ratio": "has {} the file size of float32",
+    "max_latency_ratio": "takes {} the time of float32",
+    "max_peak_memory_ratio": "takes {} the peak memory of float32",
+}
+
 SCHEMES = {
     "float32": "as it was converted",
     "float16": "16-bit float weights",
@@ -122,7 +128,11 @@ def gate_sentence(gate: Json, metric: str, variant: Json) -> str:
         return _loss_sentence(gate, value.removeprefix("+"), limit.removeprefix("at most "), variant)
     if name == "min_agreement":
         return f"agrees with float32 on {value} of the samples, where {limit} are demanded"
-    text = f"{gate_title(gate)} is {value}, where {limit} is allowed"
+    if name in _RATIOS:
+        place = f" on {gate['device']}" if gate.get("device") else ""
+        text = f"{_RATIOS[name].format(value)}{place}, where {limit} is allowed"
+    else:
+        text = f"has {value} as {gate_title(gate)}, where {limit} is demanded"
     return f"{text}, but the measurement was unstable" if gate["verdict"] == "undecided" else text
 
 

@@ -18,7 +18,7 @@ import report_fixture as fixture
 
 from quantbuild.actions import report
 from quantbuild.report import page as rendering
-from quantbuild.report import plot, schema, view
+from quantbuild.report import plot, schema, view, wording
 from quantbuild.report.document import build
 from quantbuild.report.view import page
 
@@ -395,6 +395,31 @@ def test_what_a_search_did_stands_in_the_row_of_its_variant() -> None:
     row = next(row for row in view.rows_of(found["models"][0]) if row.name == "int8")
     assert row.found == "found: ranges quantile 0.75, channels equalized, 2 activations out of int8"
     assert {row.found for row in view.rows_of(found["models"][0]) if row.name != "int8"} == {""}
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "sentence"),
+    [
+        ("max_latency_ratio", "host", "takes 1.22× the time of float32 on host, where at most 1.10× is allowed"),
+        ("max_size_ratio", None, "has 1.22× the file size of float32, where at most 1.10× is allowed"),
+    ],
+)
+def test_a_broken_ratio_is_told_as_a_sentence_about_the_variant(
+    document: dict[str, Any], name: str, device: str | None, sentence: str
+) -> None:
+    gate = fixture.gate(name, 1.1, 1.22, "fail", device)
+    assert wording.gate_sentence(gate, "top1", document["models"][0]["variants"][3]) == sentence
+
+
+def test_what_ships_stands_at_the_top_with_its_verdict(document: dict[str, Any], built: Path) -> None:
+    shown = [(each.mark.word, each.variant, each.path, each.figures) for each in page(document).shipments]
+    figures = "261.5 kB, loss +0.17 points (95 %: −0.31 to +0.78 points) on 600 samples"
+    assert shown == [
+        ("pass", "digits/int8", "dist/digits/model.tflite", figures),
+        ("not built", "digits/broken", "dist/digits/model.low_end.tflite", ""),
+    ]
+    text = (built / "index.html").read_text()
+    assert text.index("What ships") < text.index("What failed first")
 
 
 def test_variants_of_one_scheme_say_what_tells_them_apart(document: dict[str, Any]) -> None:
