@@ -51,7 +51,8 @@ def specification(model: Mapping[str, Any]) -> Json | None:
         "height": 320,
         "autosize": {"type": "fit", "contains": "padding"},
         "background": None,
-        "data": {"values": points},
+        # What fails is drawn last, above what lies at the same place.
+        "data": {"values": sorted(points, key=lambda point: point["verdict"] == "fail")},
         "layer": [
             *_line(points[0]["figure"], "float32", "css:--reference", [6, 4], figure, below=True),
             *([] if limit is None else _limit_line(limit, points[0]["figure"], figure)),

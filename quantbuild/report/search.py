@@ -72,6 +72,7 @@ class Search:
     trials: tuple[Trial, ...]
     with_islands: bool
     with_latency: bool
+    with_loss: bool
     islands: tuple[Island, ...]
     left_out: tuple[LeftOut, ...]
     confirmations: tuple[Confirmation, ...]
@@ -87,6 +88,7 @@ def view(metric: str, search: Json | None) -> Search | None:
         provisional=search.get("provisional") or "",
         trials=tuple(_trial(metric, trial) for trial in search["trials"]),
         with_islands=any(trial.get("kept") for trial in search["trials"]),
+        with_loss=any(trial.get("loss") is not None for trial in search["trials"]),
         with_latency=any(trial.get("latency_ms") is not None for trial in search["trials"]),
         islands=tuple(_island(each) for each in islands),
         left_out=tuple(_left_out(each) for each in search.get("left_out") or ()),
@@ -101,7 +103,7 @@ def _summary(metric: str, search: Json) -> str:
     if "limit" not in search:
         how = "what has the highest SQNR, of the worst output and with a classifier's logits as one, was taken"
         return f"{judged}; {how}. No evaluation sample was looked at."
-    limit = units.metric_difference(metric, search["limit"])
+    limit = units.metric_difference(metric, search["limit"]).removeprefix("+")
     found = {"pass": "met", "fail": "not met", "undecided": "not decided", "not_measured": "met on these alone"}
     islands = units.counted(len(search.get("islands") or ()), "activation")
     least = f"latency on {search['device']}" if search["objective"] == "latency" else "size"

@@ -38,3 +38,12 @@ def test_the_page_says_why_the_two_gates_on_the_loss_do_not_agree() -> None:
         "cannot tell (max_accuracy_loss passes all the same: it looks once)"
     )
     assert wording.gate_sentence({**gate, "beside": None}, "top1", {"accuracy": {}}).endswith("cannot tell")
+
+
+def test_a_loss_has_a_column_where_one_was_measured_and_a_limit_no_sign() -> None:
+    without = search.view("top1", SEARCH)
+    lost = search.view("top1", {**SEARCH, "trials": [{**SEARCH["trials"][0], "loss": 0.02}]})
+    assert without is not None
+    assert lost is not None
+    assert (without.with_loss, lost.with_loss) == (False, True)
+    assert "to lose at most 1.00 points" in without.summary
