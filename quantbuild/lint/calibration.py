@@ -97,4 +97,7 @@ def _of_tensors(model: graph.ModelT, dataset: str, statistics: Statistics) -> li
     found = [*model_rules.unstable(extremes), *model_rules.bimodal(extremes)]
     if len(statistics.power):
         found += model_rules.coarse_step(extremes, statistics.power[rows])
+    if len(statistics.channel_max):
+        magnitudes = [(statistics.tensor_names[row], statistics.magnitudes(row)) for row in rows]
+        found += model_rules.uneven_channels(dataset, magnitudes)
     return found

@@ -27,6 +27,10 @@ SHOWN = 3
 KEPT = 20
 HARDEST = 3
 FACTOR_OF_PIXELS = 1 / 16
+UNEVEN = 16.0
+"""The loudest channel over the middle one, from which half of the channels have at most 16 of int8's 255 steps. Trained
+nets without a fault had up to 7 (docs/quality.md's), one whose channels were scaled log-normally 46."""
+FEWEST_CHANNELS = 4
 LEAST_REACH = 0.05
 """After the model's own scaling by 1/255 or the like, pictures reach about 1 or 2, and scaled ones 0.004 or 0.008."""
 
@@ -118,6 +122,35 @@ def bimodal(extremes: Extremes) -> list[Finding]:
     return [_about_tensors("bimodal", message, driven)]
 
 
+def uneven_channels(dataset: str, magnitudes: Sequence[tuple[str, NDArray[np.float32]]]) -> list[Finding]:
+    """Return the tensors of whose channels one is far louder than half of the others, which share its int8 step.
+
+    `magnitudes` are names of tensors with the largest magnitude of each channel, [channels]; channels that are always 0
+    do not count.
+    """
+    uneven = []
+    for name, largest in magnitudes:
+        alive = largest[largest > 0].astype(np.float64)
+        if len(alive) >= FEWEST_CHANNELS and alive.max() > UNEVEN * np.median(alive):
+            uneven.append(_Uneven(name, float(alive.max() / np.median(alive)), len(alive)))
+    if not uneven:
+        return []
+    uneven.sort(key=lambda found: -found.ratio)
+    first = uneven[0]
+    message = (
+        f"{dataset}: one channel is far louder than most in {_tensors(len(uneven))}: in "
+        f'"{first.tensor}" {first.ratio:.3g} times the middle one of {first.channels}, which leaves the others few steps '
+        'of int8; if int8 loses too much, try equalize = true, or scheme = "mixed"'
+    )
+    return [_about_tensors("uneven_channels", message, uneven, "info")]
+
+
+class _Uneven(NamedTuple):
+    tensor: str
+    ratio: float
+    channels: int
+
+
 class _Coarse(NamedTuple):
     tensor: str
     step: float
@@ -132,9 +165,11 @@ class _Driven(NamedTuple):
     samples: list[int]
 
 
-def _about_tensors(rule: Rule, message: str, found: Sequence[_Coarse | _Driven]) -> Finding:
+def _about_tensors(
+    rule: Rule, message: str, found: Sequence[_Coarse | _Driven | _Uneven], severity: Severity = "warning"
+) -> Finding:
     figures = {"count": len(found), "tensors": [each._asdict() for each in found[:KEPT]]}
-    return Finding(rule=rule, severity="warning", subject=found[0].tensor, message=message, figures=figures)
+    return Finding(rule=rule, severity=severity, subject=found[0].tensor, message=message, figures=figures)
 
 
 def _hardest(reach: NDArray[np.float32], numbers: list[int]) -> list[int]:

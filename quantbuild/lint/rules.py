@@ -20,6 +20,7 @@ Rule = Literal[
     "overlap",
     "range",
     "saturated_output",
+    "uneven_channels",
     "unstable",
 ]
 
@@ -41,5 +42,6 @@ MEANING = {
     "overlap": "No calibration sample is in the evaluation set.",
     "range": "Inputs of the calibration and the evaluation set have one scale.",
     "saturated_output": "Outputs are not cut off at the ends of their integer range.",
+    "uneven_channels": "No channel of a tensor is far louder than most of its others.",
     "unstable": "Two halves of the calibration samples give similar ranges.",
 }

@@ -122,3 +122,21 @@ def test_findings_come_with_the_worst_first() -> None:
     ]
     assert [pair[1] for pair in summary(kept(found, []))] == ["error", "warning", "info"]
     assert kept(found, ["noise"]) == []
+
+
+def test_a_channel_far_louder_than_most_is_noted_with_its_tensor() -> None:
+    even = np.random.default_rng(1).lognormal(0.0, 0.5, 64).astype(np.float32)
+    loud, louder = even.copy(), even.copy()
+    loud[3], louder[5] = 40, 90
+    assert model_rules.uneven_channels("calibration", [("even", even)]) == []
+    (finding,) = model_rules.uneven_channels("calibration", [("even", even), ("loud", loud), ("louder", louder)])
+    assert (finding.rule, finding.severity, finding.subject) == ("uneven_channels", "info", "louder")
+    assert finding.figures["count"] == 2
+    assert 'in 2 tensors: in "louder" ' in finding.message
+    assert "of 64" in finding.message
+
+
+def test_dead_channels_and_few_ones_say_nothing_of_the_others() -> None:
+    dead = np.zeros(64, np.float32)
+    dead[:8] = 5
+    assert model_rules.uneven_channels("calibration", [("dead", dead), ("pair", np.array([1, 99], np.float32))]) == []
