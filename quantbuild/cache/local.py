@@ -97,10 +97,6 @@ class LocalCache:
         if not self.has(sha256):
             self._put("cas", sha256, lambda aside: aside.write_bytes(content))
 
-    def remove_action(self, key: str) -> None:
-        """Take an action away, since what it names cannot be had."""
-        (self.folder / "ac" / key).unlink(missing_ok=True)
-
     @contextlib.contextmanager
     def key_lock(self, key: str) -> Iterator[None]:
         """Hold the lock of a key among all processes that use this folder: the same action runs once."""

@@ -139,8 +139,8 @@ def uneven_channels(dataset: str, magnitudes: Sequence[tuple[str, NDArray[np.flo
     first = uneven[0]
     message = (
         f"{dataset}: one channel is far louder than most in {_tensors(len(uneven))}: in "
-        f'"{first.tensor}" {first.ratio:.3g} times the middle one of {first.channels}, which leaves the others few steps '
-        'of int8; if int8 loses too much, try equalize = true, or scheme = "mixed"'
+        f'"{first.tensor}" {first.ratio:.3g} times the middle one of {first.channels}, which leaves the others few '
+        'steps of int8; if int8 loses too much, try equalize = true, or scheme = "mixed"'
     )
     return [_about_tensors("uneven_channels", message, uneven, "info")]
 
