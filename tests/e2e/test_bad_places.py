@@ -180,7 +180,7 @@ def test_a_full_cache_is_a_warning_and_holds_nothing_by_half(mount: Mount, good:
     for name, content in kept.items():
         assert not name.startswith("cas/") or hashlib.sha256(content).hexdigest() == name.removeprefix("cas/")
     workspace.remount("cache", "size=50m")
-    assert "warning" not in workspace.doit("-a", "report")
+    assert "without keeping results" not in workspace.doit("-a", "report")
 
 
 def test_a_limit_on_the_size_of_files_is_told_as_a_full_disk_is(tmp_path: Path, good: Workspace) -> None:
