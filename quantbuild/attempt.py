@@ -45,7 +45,7 @@ class Attempts:
         self._stopping = False
 
     def attempt(self, step: Step, pending: Pending) -> Outcome:
-        """Restore `step` from the cache or do it; raises nothing.
+        """Restore `step` from the cache or do it; what keeps it from being done is its outcome and no exception.
 
         Everything is written aside, checked and renamed; the old record goes first and the new one comes last.
         """
